@@ -1,0 +1,1 @@
+"""Slides to patches: readers, resolution, tissue, grid, quality."""

@@ -1,0 +1,95 @@
+"""Where patches lie and which pixels they come from: pure numbers, no I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+UPSAMPLING_TOLERANCE = 0.05
+"""A level up to 5 % coarser than the target still counts as the target."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in level-0 pixels: left, top, width, height."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular grid of patches over the scanned area.
+
+    Attributes:
+        bounds: the scanned area, level-0 pixels.
+        step: edge of a patch in level-0 pixels; fractional when resolutions are.
+        columns, rows: patches across and down; the last ones may reach over the edge.
+    """
+
+    bounds: Box
+    step: float
+    columns: int
+    rows: int
+
+    @property
+    def origins(self) -> NDArray[np.int32]:
+        """(rows·columns, 2) level-0 x, y of every patch, row by row."""
+        xs = self.bounds.x + np.rint(np.arange(self.columns) * self.step)
+        ys = self.bounds.y + np.rint(np.arange(self.rows) * self.step)
+        return np.stack([np.tile(xs, self.rows), np.repeat(ys, self.columns)], axis=1).astype(np.int32)
+
+
+def make_grid(bounds: Box, patch_size: int, target_mpp: float, mpp: float) -> Grid:
+    """The grid that covers `bounds` with patches of `patch_size` pixels at `target_mpp`."""
+    step = patch_size * target_mpp / mpp
+    return Grid(bounds, step, max(1, _cells(bounds.width, step)), max(1, _cells(bounds.height, step)))
+
+
+def _cells(length: int, step: float) -> int:
+    # half a level-0 pixel beyond the last whole cell is rounding, not tissue
+    return math.ceil((length - 0.5) / step)
+
+
+def pick_level(downsamples: Sequence[float], target_mpp: float, mpp: float) -> int:
+    """The coarsest level that is still as fine as the target (within the upsampling tolerance).
+
+    Level 0 when all are coarser; whether that is acceptable is `is_upsampling`'s question.
+    """
+    wanted = target_mpp / mpp
+    fine = [i for i, d in enumerate(downsamples) if d <= wanted * (1 + UPSAMPLING_TOLERANCE) or i == 0]
+    return max(fine, key=lambda i: downsamples[i])
+
+
+def is_upsampling(mpp: float, target_mpp: float) -> bool:
+    """Whether reaching the target means inventing pixels."""
+    return mpp > target_mpp * (1 + UPSAMPLING_TOLERANCE)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Whole pixels to read from a level, and the exact part of them that is wanted (all in level pixels)."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    crop: tuple[float, float, float, float]
+    """left, top, right, bottom of the wanted area inside the window."""
+
+
+def window(x: float, y: float, size: tuple[float, float], downsample: float) -> Window:
+    """The level window that covers level-0 area (x, y, width, height)."""
+    left, top = x / downsample, y / downsample
+    right, bottom = left + size[0] / downsample, top + size[1] / downsample
+    # a thousandth of a pixel is floating point, not content
+    x0, y0 = math.floor(left + 1e-3), math.floor(top + 1e-3)
+    x1, y1 = math.ceil(right - 1e-3), math.ceil(bottom - 1e-3)
+    crop = (max(0.0, left - x0), max(0.0, top - y0), min(right, x1) - x0, min(bottom, y1) - y0)
+    return Window(x0, y0, max(1, x1 - x0), max(1, y1 - y0), crop)

@@ -1,0 +1,66 @@
+"""An overview of the whole scanned area at a few µm per pixel, read in bands so that memory stays flat."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilers.geometry import Box, pick_level, window
+from tilers.readers.base import Reader, UndecodableRegion
+from tilers.resample import area_average
+
+OVERVIEW_MPP = 8.0
+"""µm per pixel at which tissue is found: a cell is a pixel, a gland a dozen."""
+
+_MAX_EDGE = 6000
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Overview:
+    """RGB of the scanned area, its resolution, and which pixels could not be decoded."""
+
+    image: NDArray[np.uint8]
+    undecodable: NDArray[np.bool_]
+    mpp: float
+    bounds: Box
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Level-0 pixels per overview pixel, x and y."""
+        height, width = self.image.shape[:2]
+        return self.bounds.width / width, self.bounds.height / height
+
+
+def read_overview(reader: Reader, mpp: float) -> Overview:
+    """Read the overview block by block from the level nearest above its resolution.
+
+    Args:
+        reader: the open slide.
+        mpp: µm per pixel of level 0.
+    """
+    bounds = reader.bounds
+    wanted = max(OVERVIEW_MPP, mpp, max(bounds.width, bounds.height) * mpp / _MAX_EDGE)
+    width = max(1, math.floor(bounds.width * mpp / wanted))
+    height = max(1, math.floor(bounds.height * mpp / wanted))
+    scale_x, scale_y = bounds.width / width, bounds.height / height
+    level = pick_level(reader.downsamples, wanted, mpp)
+    # a block holds at most 4096² level pixels, so memory does not grow with the slide
+    block = max(1, min(_BLOCK, math.floor(4096 * reader.downsamples[level] / max(scale_x, scale_y))))
+    image = np.full((height, width, 3), 255, np.uint8)
+    undecodable = np.zeros((height, width), bool)
+    for top in range(0, height, block):
+        for left in range(0, width, block):
+            h, w = min(block, height - top), min(block, width - left)
+            x, y = bounds.x + left * scale_x, bounds.y + top * scale_y
+            area = window(x, y, (w * scale_x, h * scale_y), reader.downsamples[level])
+            try:
+                pixels = reader.read(level, area.x, area.y, area.width, area.height)
+            except UndecodableRegion:
+                undecodable[top : top + h, left : left + w] = True
+                continue
+            image[top : top + h, left : left + w] = area_average(pixels, area.crop, (h, w))
+    return Overview(image, undecodable, wanted, bounds)

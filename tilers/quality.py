@@ -1,0 +1,37 @@
+"""Quality of a patch in a few numbers; nothing is dropped because of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tilers.tissue import find_pen
+
+COLUMNS = ("valid", "background", "focus", "dark", "pen")
+"""`valid`: fraction inside the scan · `background`: fraction brighter than 220 in all colours ·
+`focus`: variance of the Laplacian of luminance at 2 µm/px · `dark`: fraction with luminance below 50
+(folds, pigment, debris) · `pen`: fraction in ink colours."""
+
+BLURRED_BELOW = 15.0
+"""`focus` of stained tissue below which a reader would call the patch blurred."""
+DARK_ABOVE = 0.20
+"""`dark` fraction above which a patch is called folded or obscured."""
+PEN_ABOVE = 0.20
+"""`pen` fraction above which a patch is called marked."""
+
+
+def measure(patch: NDArray[np.uint8], valid: float, mpp: float) -> tuple[float, ...]:
+    """The values of `COLUMNS` for one (P, P, 3) patch at `mpp` µm per pixel."""
+    step = max(1, round(2.0 / mpp))
+    side = patch.shape[0] // step * step
+    small = patch[:side, :side].reshape(side // step, step, side // step, step, 3).mean(axis=(1, 3))
+    grey = small @ np.array([0.299, 0.587, 0.114])
+    density = -np.log10(np.maximum(small, 1) / 245.0).astype(np.float32)
+    return (
+        valid,
+        float((small.min(axis=2) > 220).mean()),
+        float(ndimage.laplace(grey).var()),
+        float((grey < 50).mean()),
+        float(find_pen(density).mean()),
+    )

@@ -1,0 +1,61 @@
+"""Open a slide: `auto` tries the readers in order and says why each refused; a chosen one never falls back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilers.readers.base import Reader, UndecodableRegion
+from wsi_pipeline.cases.files import UNSUPPORTED
+from wsi_pipeline.errors import SlideError
+
+__all__ = ["READERS", "Opened", "Reader", "UndecodableRegion", "open_slide"]
+
+
+def _openslide(path: Path) -> Reader:
+    from tilers.readers.openslide import OpenSlideReader
+
+    return OpenSlideReader(path)
+
+
+def _tiffslide(path: Path) -> Reader:
+    from tilers.readers.tiffslide import TiffSlideReader
+
+    return TiffSlideReader(path)
+
+
+READERS: dict[str, Callable[[Path], Reader]] = {"openslide": _openslide, "tiffslide": _tiffslide}
+"""In the order `auto` tries them."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open slide, and why readers before it refused."""
+
+    reader: Reader
+    refused: dict[str, str]
+
+
+def open_slide(path: Path, requested: str = "auto") -> Opened:
+    """Open `path` with the requested reader, or the first that can.
+
+    Raises:
+        SlideError: nobody can, with each reader's reason.
+    """
+    if path.suffix.lower() in UNSUPPORTED:
+        raise SlideError(path, f"no reader for this format ({UNSUPPORTED[path.suffix.lower()]})")
+    if path.is_file() and path.stat().st_size == 0:
+        raise SlideError(path, "is empty (0 bytes)", "copy it again from the scanner")
+    refused: dict[str, str] = {}
+    for name in READERS if requested == "auto" else (requested,):
+        try:
+            return Opened(READERS[name](path), refused)
+        except Exception as error:  # readers raise whatever their libraries do; each reason is kept
+            refused[name] = f"{type(error).__name__}: {error}"[:300]
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+    raise SlideError(
+        path,
+        f"cannot be opened as a slide ({reasons})",
+        "check that the file is complete; export it again, or convert it to pyramidal TIFF or DICOM",
+    )

@@ -1,0 +1,77 @@
+"""OpenSlide: vendor formats and DICOM."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from tilers.geometry import Box
+from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number
+
+
+class OpenSlideReader:
+    """A slide through OpenSlide.
+
+    Raises:
+        openslide.OpenSlideError: OpenSlide cannot open it.
+    """
+
+    name = "openslide"
+
+    def __init__(self, path: Path) -> None:
+        self._file = sorted(path.glob("*.dcm"))[0] if path.is_dir() else path
+        if openslide.OpenSlide.detect_format(self._file) is None:
+            raise openslide.OpenSlideUnsupportedFormatError("not a format OpenSlide knows")
+        self._slide = openslide.OpenSlide(self._file)
+        facts = self._slide.properties
+        self.size = self._slide.dimensions
+        self.downsamples = tuple(float(d) for d in self._slide.level_downsamples)
+        self._level_sizes = self._slide.level_dimensions
+        self.vendor = facts.get(openslide.PROPERTY_NAME_VENDOR)
+        self.objective_power = number(facts.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
+        mpp_x = number(facts.get(openslide.PROPERTY_NAME_MPP_X))
+        mpp_y = number(facts.get(openslide.PROPERTY_NAME_MPP_Y))
+        # for generic TIFF these fields come from the resolution tags, which are often a scanner's dpi
+        low_trust = self.vendor == "generic-tiff"
+        self.mpp_xy = (mpp_x, mpp_y) if mpp_x and mpp_y and not low_trust else None
+        self.tiff_mpp = mpp_x if low_trust else None
+        self.bounds = self._bounds()
+        self.is_phantom = PHANTOM_MARKER in facts.get("tiff.ImageDescription", "")
+
+    def _bounds(self) -> Box:
+        facts = self._slide.properties
+        names = ("bounds-x", "bounds-y", "bounds-width", "bounds-height")
+        values = [facts.get(f"openslide.{name}") for name in names]
+        if None in values:
+            return Box(0, 0, *self.size)
+        return Box(*(int(str(v)) for v in values))
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """See `Reader.read`."""
+        downsample = self.downsamples[level]
+        origin = (math.ceil(x * downsample - 1e-6), math.ceil(y * downsample - 1e-6))
+        try:
+            region = np.asarray(self._slide.read_region(origin, level, (width, height)))
+        except openslide.OpenSlideError as error:
+            # the handle is unusable after an error; a fresh one serves the other regions
+            self._slide.close()
+            self._slide = openslide.OpenSlide(self._file)
+            raise UndecodableRegion(str(error)) from None
+        return on_white(region)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._slide.close()
+
+
+def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Composite premultiplied-free RGBA on white."""
+    alpha = rgba[..., 3]
+    if (alpha == 255).all():
+        return np.ascontiguousarray(rgba[..., :3])
+    a = alpha[..., None].astype(np.uint16)
+    return ((rgba[..., :3] * a + 255 * (255 - a) + 127) // 255).astype(np.uint8)

@@ -1,0 +1,61 @@
+"""tiffslide: the TIFF family, OME-TIFF among it, through tifffile and zarr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tiffslide
+from numpy.typing import NDArray
+
+from tilers.geometry import Box
+from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number
+
+
+class TiffSlideReader:
+    """A slide through tiffslide.
+
+    Raises:
+        tiffslide.TiffFileError: it cannot be opened; other errors of tifffile pass through.
+    """
+
+    name = "tiffslide"
+
+    def __init__(self, path: Path) -> None:
+        self._slide = tiffslide.TiffSlide(path)
+        facts = self._slide.properties
+        self.size = (int(self._slide.dimensions[0]), int(self._slide.dimensions[1]))
+        self.downsamples = tuple(float(d) for d in self._slide.level_downsamples)
+        self._level_sizes = self._slide.level_dimensions
+        self.vendor = str(facts.get("tiffslide.vendor") or "") or None
+        self.objective_power = number(facts.get("tiffslide.objective-power"))
+        mpp_x, mpp_y = number(facts.get("tiffslide.mpp-x")), number(facts.get("tiffslide.mpp-y"))
+        # without a vendor's header the figures come from the resolution tags, which are often a dpi
+        low_trust = self.vendor in (None, "generic-tiff")
+        self.mpp_xy = (mpp_x, mpp_y) if mpp_x and mpp_y and not low_trust else None
+        self.tiff_mpp = mpp_x if low_trust else None
+        self.bounds = Box(0, 0, *self.size)
+        self.is_phantom = PHANTOM_MARKER in str(facts.get("tiff.ImageDescription") or "")
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """See `Reader.read`; what lies outside the level is white, not tiffslide's black."""
+        out = np.full((height, width, 3), 255, np.uint8)
+        level_width, level_height = self._level_sizes[level]
+        x0, y0 = max(x, 0), max(y, 0)
+        x1, y1 = min(x + width, level_width), min(y + height, level_height)
+        if x1 <= x0 or y1 <= y0:
+            return out
+        downsample = self.downsamples[level]
+        origin = (round(x0 * downsample), round(y0 * downsample))
+        try:
+            region = self._slide.read_region(origin, level, (x1 - x0, y1 - y0), as_array=True)
+        except Exception as error:  # codecs raise their own types, some of them plain RuntimeError
+            raise UndecodableRegion(f"{type(error).__name__}: {error}") from None
+        if region.ndim != 3 or region.shape[2] < 3 or region.dtype != np.uint8:
+            raise UndecodableRegion(f"pixels are {region.dtype} {region.shape}, not 8-bit RGB")
+        out[y0 - y : y1 - y, x0 - x : x1 - x] = region[..., :3]
+        return out
+
+    def close(self) -> None:
+        """Release the file."""
+        self._slide.close()

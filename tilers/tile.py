@@ -1,0 +1,189 @@
+"""The tiling stage: one slide in, one patch store out."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilers import quality
+from tilers.geometry import Grid, is_upsampling, make_grid, pick_level, window
+from tilers.grid import tissue_fractions
+from tilers.overview import Overview, read_overview
+from tilers.readers import Opened, Reader, UndecodableRegion, open_slide
+from tilers.resample import area_average
+from tilers.resolution import Resolution, resolve
+from tilers.tissue import find_tissue, is_dark_field
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.errors import SlideError
+from wsi_pipeline.events import emit
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.fingerprint import fingerprint, input_identity
+from wsi_pipeline.store.patches import SCHEMA, PatchWriter, SlideFacts
+from wsi_pipeline.store.publish import publishing
+
+ALGORITHM = 1
+"""Raised whenever the same settings would give other pixels, patches or columns."""
+
+
+def patches_fingerprint(slide: Slide, settings: TileSettings) -> str:
+    """The name of the slide's patch store: settings, schema and the input's identity.
+
+    Raises:
+        SlideError: the file is missing or cannot be read.
+    """
+    try:
+        identity = input_identity(slide.path)
+    except OSError as error:
+        raise SlideError(slide.path, f"cannot be read ({error.strerror})", "check the path and permissions") from None
+    return fingerprint(
+        stage="tile", schema=SCHEMA, algorithm=ALGORITHM, settings=settings, input=identity, mpp=slide.mpp
+    )
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of an open slide before any patch is read: what `inspect` and `--dry-run` show."""
+
+    opened: Opened
+    resolution: Resolution
+    overview: Overview
+    mask: NDArray[np.bool_]
+    grid: Grid
+    tissue: NDArray[np.float64]
+    candidates: NDArray[np.intp]
+    warnings: tuple[str, ...]
+
+    @property
+    def reader(self) -> Reader:
+        """The open reader."""
+        return self.opened.reader
+
+
+def survey(slide: Slide, settings: TileSettings) -> Survey:
+    """Open a slide, settle its resolution, find tissue and the patches to read. The caller closes the reader.
+
+    Raises:
+        SlideError: not a slide, no resolution, too coarse, or nothing decodes.
+    """
+    opened = open_slide(slide.path, settings.reader)
+    try:
+        return _survey(slide, opened, settings)
+    except BaseException:
+        opened.reader.close()
+        raise
+
+
+def _survey(slide: Slide, opened: Opened, settings: TileSettings) -> Survey:
+    reader = opened.reader
+    resolution = resolve(slide.path, reader, slide.mpp, settings)
+    if is_upsampling(resolution.mpp, settings.mpp) and not settings.allow_upsampling:
+        raise SlideError(
+            slide.path,
+            f"has {resolution.mpp:g} µm/px ({resolution.source}), coarser than the target {settings.mpp:g}",
+            "scan it at higher power, correct its mpp, or accept invented pixels with --allow-upsampling",
+        )
+    overview = read_overview(reader, resolution.mpp)
+    if overview.undecodable.all():
+        raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
+    warnings = list(resolution.warnings)
+    if is_dark_field(overview.image):
+        warnings.append("dark background: fluorescence, not a stained bright-field section; not tiled")
+        mask = np.zeros(overview.undecodable.shape, bool)
+    else:
+        mask = find_tissue(overview.image, overview.mpp) & ~overview.undecodable
+    grid = make_grid(reader.bounds, settings.patch_size, settings.mpp, resolution.mpp)
+    tissue = tissue_fractions(mask, grid)
+    unknown = tissue_fractions(overview.undecodable, grid)
+    candidates = np.flatnonzero((tissue >= max(settings.min_tissue, 1e-6)) | (unknown > 0))
+    return Survey(opened, resolution, overview, mask, grid, tissue, candidates, tuple(warnings))
+
+
+def tile(slide: Slide, settings: TileSettings, final: Path) -> None:
+    """Write the patch store of `slide` to `final`; a slide without tissue gets a store of no patches.
+
+    Raises:
+        SlideError: the slide cannot be tiled; nothing is stored.
+        StoreError: the disk refuses.
+    """
+    found = survey(slide, settings)
+    with closing(found.reader), publishing(final) as partial:
+        writer = PatchWriter(
+            partial, len(found.candidates), settings.patch_size, settings.codec, settings.jpeg_quality
+        )
+        unreadable = _write_patches(slide, found, settings, writer)
+        if unreadable and unreadable == len(found.candidates):
+            raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
+        writer.close(_facts(slide, found, settings, unreadable), found.overview.image, found.mask)
+
+
+def _write_patches(slide: Slide, found: Survey, settings: TileSettings, writer: PatchWriter) -> int:
+    origins = found.grid.origins
+    level = pick_level(found.reader.downsamples, settings.mpp, found.resolution.mpp)
+    unreadable = 0
+    emit("tile.start", slide=slide.id, total=len(found.candidates))
+    for done, index in enumerate(found.candidates, 1):
+        x, y = (int(v) for v in origins[index])
+        try:
+            patch, valid = read_patch(found.reader, found.grid, level, (x, y), settings.patch_size)
+        except UndecodableRegion:
+            unreadable += 1
+        else:
+            if found.tissue[index] >= settings.min_tissue:
+                columns = quality.measure(patch, valid, settings.mpp)
+                writer.append(patch, (x, y), float(found.tissue[index]), columns)
+        emit("tile.progress", slide=slide.id, done=done, total=len(found.candidates))
+    return unreadable
+
+
+def read_patch(
+    reader: Reader, grid: Grid, level: int, xy: tuple[int, int], size: int
+) -> tuple[NDArray[np.uint8], float]:
+    """One (size, size, 3) patch and the fraction of it inside the scanned area; the rest is white.
+
+    Raises:
+        UndecodableRegion: the bytes there do not decode.
+    """
+    x, y = xy
+    downsample = reader.downsamples[level]
+    area = window(x, y, (grid.step, grid.step), downsample)
+    pixels = reader.read(level, area.x, area.y, area.width, area.height)
+    bounds = grid.bounds
+    right = (bounds.x + bounds.width) / downsample - area.x
+    bottom = (bounds.y + bounds.height) / downsample - area.y
+    pixels[:, max(0, round(right)) :] = 255
+    pixels[max(0, round(bottom)) :] = 255
+    inside = min(1.0, (bounds.x + bounds.width - x) / grid.step) * min(
+        1.0, (bounds.y + bounds.height - y) / grid.step
+    )
+    return area_average(pixels, area.crop, (size, size)), inside
+
+
+def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int) -> SlideFacts:
+    reader, overview = found.reader, found.overview
+    return SlideFacts(
+        slide_id=slide.id,
+        reader=reader.name,
+        requested_reader=settings.reader,
+        refused_readers=found.opened.refused,
+        level0_size=reader.size,
+        levels=len(reader.downsamples),
+        mpp=found.resolution.mpp,
+        mpp_source=found.resolution.source,
+        warnings=found.warnings,
+        vendor=reader.vendor,
+        objective_power=reader.objective_power,
+        phantom=reader.is_phantom,
+        patch_size=settings.patch_size,
+        target_mpp=settings.mpp,
+        patch_level0=found.grid.step,
+        read_level=pick_level(reader.downsamples, settings.mpp, found.resolution.mpp),
+        overview_mpp=overview.mpp,
+        tissue_mm2=float(found.mask.sum()) * overview.mpp**2 / 1e6,
+        patches_expected=len(found.candidates),
+        patches_unreadable=unreadable,
+        quality_columns=quality.COLUMNS,
+    )

@@ -1,0 +1,62 @@
+"""Which part of the glass is tissue, from colour and absorbance on the overview."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from skimage.morphology import remove_small_holes, remove_small_objects
+
+Mask = NDArray[np.bool_]
+
+_MIN_TISSUE_UM2 = 50.0 * 50.0
+"""Smaller islands are dust."""
+_MAX_HOLE_UM2 = 250.0 * 250.0
+"""Smaller gaps inside tissue (lumina, fat) belong to it."""
+_CHROMA_FLOOR, _CHROMA_CEILING = 0.035, 0.14
+_DARK_BACKGROUND = 90
+
+
+def is_dark_field(image: NDArray[np.uint8]) -> bool:
+    """Whether the background is dark: fluorescence, not a stained section on bright glass."""
+    return bool(np.percentile(image.max(axis=2), 60) < _DARK_BACKGROUND)
+
+
+def find_tissue(image: NDArray[np.uint8], mpp: float) -> Mask:
+    """Tissue on an (H, W, 3) overview.
+
+    Eosin and haematoxylin absorb green most; glass, dust and black pen absorb all colours alike, and
+    coloured pens absorb red (blue, green pen) or leave it as the only colour. So tissue is where the
+    absorbance of green exceeds the mean of all by more than a threshold found by Otsu within fixed limits.
+
+    Args:
+        image: bright-field overview.
+        mpp: µm per pixel of the overview, for the smallest island and the largest hole.
+    """
+    density = absorbance(image)
+    smooth = ndimage.gaussian_filter(density, (max(0.5, 6.0 / mpp),) * 2 + (0,))
+    red, green, blue = smooth[..., 0], smooth[..., 1], smooth[..., 2]
+    stain = green - 0.5 * np.minimum(red, green) - 0.5 * np.minimum(blue, green)
+    candidates = stain[stain > 0.02]
+    otsu = threshold_otsu(candidates) if candidates.size > 64 and np.ptp(candidates) > 0 else _CHROMA_CEILING
+    threshold = float(np.clip(0.6 * otsu, _CHROMA_FLOOR, _CHROMA_CEILING))
+    mask = (stain > threshold) & ~find_pen(smooth)
+    mask = remove_small_objects(mask, max_size=max(1, round(_MIN_TISSUE_UM2 / mpp**2)))
+    return np.asarray(remove_small_holes(mask, max_size=max(1, round(_MAX_HOLE_UM2 / mpp**2))))
+
+
+def find_pen(density: NDArray[np.float32]) -> Mask:
+    """Blue, green and red ink: one colour let through, the others absorbed more than any stain does."""
+    red, green, blue = density[..., 0], density[..., 1], density[..., 2]
+    cold = (red > 0.45) & (red > 1.25 * green)
+    hot = (green > 0.5) & (blue > 0.85 * green) & (red < 0.25 * green)
+    return np.asarray(cold | hot)
+
+
+def absorbance(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Optical density against this slide's own glass, (H, W, 3), never negative."""
+    bright = image.reshape(-1, 3)[image.min(axis=2).ravel() > 150]
+    glass = np.percentile(bright, 95, axis=0) if len(bright) > 100 else np.full(3, 245.0)
+    density = -np.log10(np.maximum(image, 1) / np.maximum(glass, 150))
+    return np.maximum(density, 0).astype(np.float32)

@@ -1,0 +1,127 @@
+"""A folder tree becomes cases: by sub-folders, slide by slide, or by names; never by guessing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from wsi_pipeline.cases.files import is_sidecar, is_slide_file, slides_in
+from wsi_pipeline.cases.model import Case, SlideEntry, make_case, natural_key
+from wsi_pipeline.errors import UsageError
+
+Layout = Literal["folders", "flat"]
+
+
+def discover(root: Path, layout: Layout | None = None, id_pattern: str | None = None) -> list[Case]:
+    """Find the cases under `root`.
+
+    Args:
+        root: a folder, or a single slide (one case).
+        layout: `folders` (a folder per case, its sub-folders are parts), `flat` (each slide a case), or
+            None, which takes `folders` for a tree where all slides lie in sub-folders and refuses others.
+        id_pattern: regular expression with named groups `case` and optionally `part`, `slide`, searched
+            in each slide's path below `root`; replaces the layout.
+
+    Raises:
+        UsageError: the tree does not fit, naming what was seen.
+    """
+    if not root.exists():
+        raise UsageError(root, "does not exist", "give a folder of slides, one slide, or --manifest CSV")
+    if root.is_file():
+        if not is_slide_file(root):
+            raise UsageError(root, "is not a slide file by its name", "give a slide, a folder, or --manifest CSV")
+        return [make_case(root.stem, [SlideEntry(root, root.name)])]
+    slides = sorted(_walk(root), key=lambda p: natural_key(p.relative_to(root).as_posix()))
+    if not slides:
+        raise UsageError(root, "holds no slides", "check the path; `wsi-pipeline inspect FILE` tells about one file")
+    if slides == [root]:
+        return [make_case(root.name, [SlideEntry(root, root.name)])]
+    if id_pattern is not None:
+        return _by_pattern(root, slides, id_pattern)
+    if layout == "flat":
+        return _flat(root, slides)
+    return _folders(root, slides)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    here = slides_in(folder)
+    yield from here
+    if here == [folder]:
+        return
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.startswith(".") and not is_sidecar(child):
+            yield from _walk(child)
+
+
+def _folders(root: Path, slides: list[Path]) -> list[Case]:
+    cases: dict[str, list[SlideEntry]] = {}
+    for slide in slides:
+        steps = slide.relative_to(root).parts
+        if len(steps) == 1:
+            kinds = f"{sum(len(s.relative_to(root).parts) == 1 for s in slides)} of {len(slides)} slides"
+            raise UsageError(
+                root,
+                f"{kinds} lie directly in it, so folders do not say which case they belong to",
+                "--layout flat (each slide a case), --id-pattern REGEX (case in the file name), or --manifest CSV",
+            )
+        if len(steps) > 3:
+            raise UsageError(
+                root,
+                f"{'/'.join(steps)} lies {len(steps) - 1} folders deep; case/part/slide is the deepest layout",
+                "give the folder one level down, --id-pattern REGEX, or --manifest CSV",
+            )
+        part = steps[1] if len(steps) == 3 else None
+        relative = "/".join(steps[1:])
+        cases.setdefault(steps[0], []).append(SlideEntry(slide, relative, part=part))
+    return [make_case(name, entries) for name, entries in cases.items()]
+
+
+def _flat(root: Path, slides: list[Path]) -> list[Case]:
+    taken: dict[str, Path] = {}
+    for slide in slides:
+        name = slide.name if slide.is_dir() else slide.stem
+        if (other := taken.setdefault(name, slide)) != slide:
+            raise UsageError(
+                root,
+                f"{slide.relative_to(root)} and {other.relative_to(root)} would both be case {name!r}",
+                "rename one, or say the cases in --manifest CSV",
+            )
+    return [make_case(name, [SlideEntry(slide, slide.name)]) for name, slide in taken.items()]
+
+
+def _by_pattern(root: Path, slides: list[Path], pattern: str) -> list[Case]:
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--id-pattern {pattern!r}", f"is no regular expression ({error})") from None
+    if "case" not in regex.groupindex or set(regex.groupindex) - {"case", "part", "slide"}:
+        raise UsageError(
+            f"--id-pattern {pattern!r}",
+            f"has the named groups {sorted(regex.groupindex)}",
+            "name a group (?P<case>…), and optionally (?P<part>…) and (?P<slide>…), no others",
+        )
+    cases: dict[str, list[SlideEntry]] = {}
+    unmatched = []
+    for slide in slides:
+        relative = slide.relative_to(root).as_posix()
+        match = regex.search(relative)
+        if match is None or not match["case"]:
+            unmatched.append(relative)
+            continue
+        found = match.groupdict()
+        entry = SlideEntry(slide, found.get("slide") or relative, part=found.get("part") or None)
+        cases.setdefault(found["case"], []).append(entry)
+    if unmatched:
+        raise UsageError(
+            f"--id-pattern {pattern!r}",
+            f"does not match {len(unmatched)} of {len(slides)} slides, such as {unmatched[0]!r}",
+            "change the pattern, or move what does not belong",
+        )
+    for name, entries in cases.items():
+        labels = [entry.relative for entry in entries]
+        if len(set(labels)) < len(labels):
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise UsageError(f"case {name!r}", f"two files are called slide {twice!r}", "make (?P<slide>…) unique")
+    return [make_case(name, entries) for name, entries in cases.items()]

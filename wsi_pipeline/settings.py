@@ -1,0 +1,122 @@
+"""Every setting, with its default and meaning; unknown keys are refused.
+
+`TileSettings`, `EncodeSettings` and `ReportSettings` can change the content of an artefact, so each
+enters the fingerprint of its stage and of all that follows. `MachineSettings` decides only where and how
+fast work runs and enters none.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
+
+MICRONS_AT_10X = 1.0
+"""µm per pixel that "10X" means here: 10 / magnification, the convention of 0.25 µm/px at 40X."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TileSettings(Settings):
+    """Slides to patches."""
+
+    patch_size: Annotated[int, Field(ge=32, le=4096)] = 768
+    """Edge of a patch in pixels at the target resolution."""
+    mpp: Annotated[float, Field(gt=0.05, le=20)] = MICRONS_AT_10X
+    """Target resolution, µm per pixel."""
+    reader: Literal["auto", "openslide", "tiffslide"] = "auto"
+    """Who decodes the slide. An explicit choice never falls back."""
+    default_mpp: Annotated[float, Field(gt=0)] | None = None
+    """µm per pixel of level 0 for slides that state none."""
+    force_mpp: Annotated[float, Field(gt=0)] | None = None
+    """µm per pixel of level 0 for every slide, whatever it states."""
+    allow_upsampling: bool = False
+    """Tile slides that are more than 5 % coarser than the target."""
+    min_tissue: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """A patch is kept from this fraction of tissue on."""
+    codec: Literal["jpeg", "zstd"] = "jpeg"
+    """How patches are stored: JPEG 4:4:4, or lossless."""
+    jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 90
+
+    @field_validator("mpp", mode="before")
+    @classmethod
+    def _parse_magnification(cls, value: object) -> object:
+        return parse_resolution(value) if isinstance(value, str) else value
+
+
+class EncodeSettings(Settings):
+    """Patches to tokens."""
+
+    model: str = DEFAULT_MODEL
+    """Checkpoint whose vision tower encodes: a folder, a hub id, or `phantom`."""
+    revision: str | None = None
+    """Hub revision; the resolved commit is recorded."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the encoder; auto is bfloat16 on a GPU and float32 on a CPU."""
+
+
+class ReportSettings(Settings):
+    """Tokens to report."""
+
+    model: str = DEFAULT_MODEL
+    """Checkpoint that writes, or `none` for measurements only."""
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    plan: Literal["auto", "windows", "joint"] = "auto"
+    """How patches are shared out over contexts; auto follows the checkpoint's profile."""
+    max_patches: Annotated[int, Field(ge=1)] | None = None
+    """Read only this many patches per part (a seeded sample); default every patch."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 512
+    """Longest text of one generation."""
+    seed: int = 0
+    evidence_patches: Annotated[int, Field(ge=0, le=64)] = 4
+    """Patches shown per sentence."""
+    allow_incomplete: bool = False
+    """Keep negative statements for parts with unread slides."""
+
+
+class MachineSettings(Settings):
+    """Where and how fast; never what."""
+
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Slides tiled at the same time."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Patches per encoder batch; default found by measurement."""
+    tile_timeout_s: Annotated[float, Field(gt=0)] = 4 * 3600
+    """A slide that takes longer to tile has failed."""
+    tile_memory_gib: Annotated[float, Field(gt=0)] = 4.0
+    """A slide whose tiling takes more memory has failed."""
+    dask_scheduler: str | None = None
+    """Address of a dask scheduler whose workers tile (they must see the same files)."""
+
+
+class RunSettings(Settings):
+    """All settings of one run."""
+
+    tile: TileSettings = TileSettings()
+    encode: EncodeSettings = EncodeSettings()
+    report: ReportSettings = ReportSettings()
+    machine: MachineSettings = MachineSettings()
+    retain: Literal["reports", "tokens", "all"] = "all"
+    """What stays in OUT once a report is published."""
+
+
+def parse_resolution(text: str) -> float:
+    """Parse `10X`, `1.0`, `1.0mpp` or `1um` to µm per pixel.
+
+    Raises:
+        ValueError: the text is none of these.
+    """
+    cleaned = text.strip().lower().replace("µm", "").replace("um", "").replace("mpp", "").strip()
+    try:
+        if cleaned.endswith("x"):
+            return 10 * MICRONS_AT_10X / float(cleaned[:-1])
+        return float(cleaned)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{text!r} is no resolution: write 10X, or µm per pixel as in 1.0") from None

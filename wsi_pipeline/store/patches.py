@@ -1,0 +1,185 @@
+"""The patch store: all patches of one slide with their place, tissue and quality (a zarr v3 group).
+
+| array | shape, type | meaning |
+|---|---|---|
+| `patches` | (N, P, P, 3) u1 | RGB at the target resolution |
+| `coords` | (N, 2) i4 | level-0 x, y of the top left pixel |
+| `tissue` | (N,) f4 | tissue fraction of the patch |
+| `quality` | (N, Q) f4 | the columns named in `quality_columns` |
+| `thumbnail` | (h, w, 3) u1 | overview |
+| `mask` | (h, w) bool | tissue on the overview |
+
+A shard has one writer and is written once: interleaved writers inside a shard lose patches silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from wsi_pipeline.errors import StoreError
+from wsi_pipeline.store.codec import JpegCodec
+
+SCHEMA = 1
+SHARD = 16
+"""Patches per shard: 16 × 1.7 MB is what a writer holds in memory."""
+
+
+class SlideFacts(BaseModel):
+    """What the tiler learnt about a slide; stored with its patches. Never a label, never a name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slide_id: str
+    reader: str
+    requested_reader: str
+    refused_readers: dict[str, str] = {}
+    level0_size: tuple[int, int]
+    levels: int
+    mpp: float
+    """µm per pixel of level 0 as resolved."""
+    mpp_source: str
+    warnings: tuple[str, ...] = ()
+    vendor: str | None = None
+    objective_power: float | None = None
+    phantom: bool = False
+    """The file says it is a synthetic slide of this project."""
+    patch_size: int
+    target_mpp: float
+    patch_level0: float
+    """Edge of a patch in level-0 pixels."""
+    read_level: int
+    overview_mpp: float
+    tissue_mm2: float
+    patches_expected: int
+    patches_unreadable: int
+    quality_columns: tuple[str, ...]
+
+
+class PatchWriter:
+    """Write patches in order, whole shards at a time, into a partial folder."""
+
+    def __init__(self, path: Path, expected: int, patch_size: int, codec: str, jpeg_quality: int) -> None:
+        self._root = zarr.open_group(path, mode="w", zarr_format=3)
+        image = (1, patch_size, patch_size, 3)
+        options: dict[str, Any] = (
+            {"serializer": JpegCodec(quality=jpeg_quality), "compressors": Crc32cCodec()}
+            if codec == "jpeg"
+            else {"compressors": [ZstdCodec(level=3), Crc32cCodec()]}
+        )
+        self._patches = self._root.create_array(
+            "patches",
+            shape=(expected, *image[1:]),
+            dtype="u1",
+            chunks=image,
+            shards=(SHARD, *image[1:]),
+            fill_value=255,
+            **options,
+        )
+        self._pending: list[NDArray[np.uint8]] = []
+        self._rows: list[tuple[tuple[int, int], float, tuple[float, ...]]] = []
+
+    def append(
+        self, patch: NDArray[np.uint8], xy: tuple[int, int], tissue: float, quality: tuple[float, ...]
+    ) -> None:
+        """Add the next patch."""
+        self._pending.append(patch)
+        self._rows.append((xy, tissue, quality))
+        if len(self._pending) == SHARD:
+            self._flush()
+
+    def close(self, facts: SlideFacts, thumbnail: NDArray[np.uint8], mask: NDArray[np.bool_]) -> int:
+        """Write what is pending, the columns and the facts; return the number of patches."""
+        self._flush()
+        count = len(self._rows)
+        self._patches.resize((count, *self._patches.shape[1:]))
+        columns = {
+            "coords": np.array([r[0] for r in self._rows], "i4").reshape(count, 2),
+            "tissue": np.array([r[1] for r in self._rows], "f4"),
+            "quality": np.array([r[2] for r in self._rows], "f4").reshape(count, len(facts.quality_columns)),
+            "thumbnail": thumbnail,
+            "mask": mask,
+        }
+        for name, values in columns.items():
+            self._root.create_array(name, data=values, compressors=[ZstdCodec(level=3), Crc32cCodec()])
+        self._root.attrs.update({"schema": SCHEMA, "count": count, "facts": facts.model_dump(mode="json")})
+        return count
+
+    def _flush(self) -> None:
+        if self._pending:
+            stop = len(self._rows)
+            self._patches[stop - len(self._pending) : stop] = np.stack(self._pending)
+            self._pending.clear()
+
+
+class PatchStore:
+    """The patches of one slide, as arrays: `store.patches[i]`, `store.coords`, `store.facts`.
+
+    Raises:
+        StoreError: the folder is no complete patch store of this schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self._root = zarr.open_group(self.path, mode="r")
+            schema, count = self._root.attrs["schema"], self._root.attrs["count"]
+            self.facts = SlideFacts.model_validate(self._root.attrs["facts"])
+        except (OSError, KeyError, ValueError) as error:
+            raise StoreError(path, f"is no patch store ({error})", "delete it and run again") from error
+        if schema != SCHEMA or count != self._array("patches").shape[0]:
+            raise StoreError(path, f"is incomplete or of schema {schema}", "delete it and run again")
+
+    def __len__(self) -> int:
+        return int(self._array("patches").shape[0])
+
+    def __repr__(self) -> str:
+        return f"PatchStore({self.facts.slide_id}: {len(self)} patches)"
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        array = self._root[name]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    @property
+    def patches(self) -> zarr.Array[Any]:
+        """(N, P, P, 3) u1, decoded on access. Index with integers or slices (`oindex` is 50× slower)."""
+        return self._array("patches")
+
+    @property
+    def coords(self) -> NDArray[np.int32]:
+        """(N, 2) level-0 x, y."""
+        return np.asarray(self._array("coords")[:])
+
+    @property
+    def tissue(self) -> NDArray[np.float32]:
+        """(N,) tissue fraction."""
+        return np.asarray(self._array("tissue")[:])
+
+    @property
+    def quality(self) -> dict[str, NDArray[np.float32]]:
+        """Quality columns by name, (N,) each."""
+        values = np.asarray(self._array("quality")[:])
+        return {name: values[:, i] for i, name in enumerate(self.facts.quality_columns)}
+
+    @property
+    def thumbnail(self) -> NDArray[np.uint8]:
+        """(h, w, 3) overview at `facts.overview_mpp`."""
+        return np.asarray(self._array("thumbnail")[:])
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(h, w) tissue on the overview."""
+        return np.asarray(self._array("mask")[:])
+
+    def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """Patches in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield np.asarray(self.patches[start : start + size])

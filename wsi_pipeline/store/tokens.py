@@ -1,0 +1,136 @@
+"""The token store: T vectors per patch from an encoder's vision tower, before its projector.
+
+Stored before the projector because pooling commutes there: a coarser T is a mean on read, and equals
+pooling at encoding.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from wsi_pipeline.errors import StoreError
+
+SCHEMA = 1
+_CHUNK_BYTES = 4 * 1024 * 1024
+
+
+class TokenFacts(BaseModel):
+    """How tokens came to be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slide_id: str
+    model: str
+    revision: str
+    """Commit of the hub checkpoint, or a hash of the local weights."""
+    dtype: str
+    tokens_per_patch: int
+    dim: int
+    patches_fingerprint: str
+
+
+class TokenWriter:
+    """Write tokens (n, T, D) in order into a partial folder."""
+
+    def __init__(self, path: Path, count: int, tokens_per_patch: int, dim: int) -> None:
+        self._root = zarr.open_group(path, mode="w", zarr_format=3)
+        rows = max(1, _CHUNK_BYTES // (2 * tokens_per_patch * dim))
+        self._tokens = self._root.create_array(
+            "tokens",
+            shape=(count, tokens_per_patch, dim),
+            dtype="f2",
+            chunks=(min(rows, max(count, 1)), tokens_per_patch, dim),
+            compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        )
+        self._pending: list[NDArray[np.float16]] = []
+        self._held = self._written = 0
+
+    def append(self, tokens: NDArray[np.float16]) -> None:
+        """Add the next batch.
+
+        Raises:
+            StoreError: a value is not finite.
+        """
+        if not np.isfinite(tokens).all():
+            raise StoreError("tokens", "hold values that are not finite in float16", "encode with --dtype float32")
+        self._pending.append(tokens)
+        self._held += len(tokens)
+        if self._held >= self._tokens.chunks[0]:
+            self._flush(self._held - self._held % self._tokens.chunks[0])
+
+    def close(self, facts: TokenFacts) -> None:
+        """Write what is pending and the facts."""
+        self._flush(self._held)
+        if self._written != self._tokens.shape[0]:
+            raise StoreError(facts.slide_id, f"{self._written} of {self._tokens.shape[0]} patches were encoded")
+        self._root.attrs.update(
+            {"schema": SCHEMA, "count": self._written, "facts": facts.model_dump(mode="json")}
+        )
+
+    def _flush(self, rows: int) -> None:
+        if rows:
+            held = np.concatenate(self._pending)
+            self._tokens[self._written : self._written + rows] = held[:rows]
+            self._pending, self._held = [held[rows:]], len(held) - rows
+            self._written += rows
+
+
+class TokenStore:
+    """The tokens of one slide: `store.tokens` (N, T, D) f2, or coarser through `read`.
+
+    Raises:
+        StoreError: the folder is no complete token store of this schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self._root = zarr.open_group(self.path, mode="r")
+            schema, count = self._root.attrs["schema"], self._root.attrs["count"]
+            self.facts = TokenFacts.model_validate(self._root.attrs["facts"])
+        except (OSError, KeyError, ValueError) as error:
+            raise StoreError(path, f"is no token store ({error})", "delete it and run again") from error
+        if schema != SCHEMA or count != len(self):
+            raise StoreError(path, f"is incomplete or of schema {schema}", "delete it and run again")
+
+    def __len__(self) -> int:
+        return int(self.tokens.shape[0])
+
+    def __repr__(self) -> str:
+        return f"TokenStore({self.facts.slide_id}: {len(self)} × {self.facts.tokens_per_patch} tokens)"
+
+    @property
+    def tokens(self) -> zarr.Array[Any]:
+        """(N, T, D) f2, read on access."""
+        array = self._root["tokens"]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    def read(self, start: int, stop: int, tokens_per_patch: int) -> NDArray[np.float32]:
+        """Patches `start:stop` at `tokens_per_patch` (n, T, D) f4, pooled when stored finer."""
+        return pool(np.asarray(self.tokens[start:stop], np.float32), tokens_per_patch)
+
+
+def pool(tokens: NDArray[np.float32], tokens_per_patch: int) -> NDArray[np.float32]:
+    """Average an (n, s·s, D) token grid down to (n, t·t, D).
+
+    Raises:
+        StoreError: t·t tokens cannot be averaged from s·s.
+    """
+    side, target = isqrt(tokens.shape[1]), isqrt(tokens_per_patch)
+    if side * side != tokens.shape[1] or target * target != tokens_per_patch or side % max(target, 1):
+        raise StoreError(
+            "tokens", f"{tokens_per_patch} tokens per patch cannot be averaged from {tokens.shape[1]}",
+            "choose a square number whose root divides the stored grid",
+        )
+    k = side // target
+    grid = tokens.reshape(len(tokens), target, k, target, k, tokens.shape[2])
+    return grid.mean(axis=(2, 4), dtype=np.float32).reshape(len(tokens), tokens_per_patch, -1)
