@@ -1,1 +1,1 @@
-""
+"""Tokens to report: profiles, plan, sequence, generators, evidence, schema, renderers, training."""

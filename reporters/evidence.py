@@ -1,0 +1,55 @@
+"""Patches tied to a sentence by the attention its words paid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reporters.parse import Span
+from reporters.schema import Evidence
+from reporters.writer import Draft
+
+
+@dataclass(frozen=True)
+class PatchPlace:
+    """Where a patch of a sequence lies: level-0 pixels of its slide."""
+
+    slide: str
+    patch: int
+    x: int
+    y: int
+    edge: float
+
+
+def attended(draft: Draft, span: Span, places: Items[PatchPlace], most: int) -> tuple[Evidence, ...]:
+    """The `most` patches that the words of `span` attended to, strongest first.
+
+    Weights are shares of the attention that went to patches at all, averaged over the sentence's tokens.
+    """
+    if draft.attention is None or not most:
+        return ()
+    starts = np.concatenate([[0], draft.ends[:-1]])
+    words = (draft.ends > span.start) & (starts < span.stop)
+    share: NDArray[np.float32] = draft.attention[words].sum(0)
+    if not share.sum() > 0:
+        return ()
+    share = share / share.sum()
+    order = np.argsort(-share, kind="stable")[:most]
+    return tuple(_evidence(places[int(i)], float(share[i])) for i in order)
+
+
+def strongest(pieces: Items[Evidence], most: int) -> tuple[Evidence, ...]:
+    """The strongest of several, each patch once: what a citing sentence inherits."""
+    best: dict[tuple[str, int], Evidence] = {}
+    for piece in sorted(pieces, key=lambda e: -e.weight):
+        best.setdefault((piece.slide, piece.patch), piece)
+    return tuple(best.values())[:most]
+
+
+def _evidence(place: PatchPlace, weight: float) -> Evidence:
+    return Evidence(
+        slide=place.slide, patch=place.patch, x=place.x, y=place.y, edge=place.edge, weight=round(weight, 4)
+    )

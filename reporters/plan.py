@@ -1,0 +1,188 @@
+"""The plan: which patches, at how many tokens, in which windows. Data, stored with the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from reporters.profiles import Profile
+from reporters.sequence import Grammar
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.settings import ReportSettings
+
+Strategy = Literal["windows", "joint"]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SlideShare(_Data):
+    """Patches of one slide in one window, in spatial order."""
+
+    slide: str
+    patches: tuple[int, ...]
+
+
+class Window(_Data):
+    """One sequence: slides in order; a slide's number in it is its place, from 1."""
+
+    slides: tuple[SlideShare, ...]
+    tokens: int
+    """Input length, markers and instruction included."""
+
+
+class PartPlan(_Data):
+    """How one part is read."""
+
+    strategy: Strategy
+    tokens_per_patch: int
+    windows: tuple[Window, ...]
+    patches_found: int
+    patches_read: int
+    deviations: tuple[str, ...] = ()
+    """Where the plan leaves what the checkpoint was trained on."""
+
+    @property
+    def tokens(self) -> int:
+        """Input tokens over all windows."""
+        return sum(window.tokens for window in self.windows)
+
+
+def make_plan(
+    patches: Mapping[str, int],
+    profile: Profile,
+    grammar: Grammar,
+    instruction: str,
+    settings: ReportSettings,
+    patch_size: int,
+    mpp: float,
+) -> PartPlan:
+    """Plan one part.
+
+    Args:
+        patches: number of patches of each slide, in report order.
+        profile: of the checkpoint that writes.
+        grammar: its token arithmetic.
+        instruction: the text after the images, which takes its share of the context.
+        settings: plan, budget and seed.
+        patch_size: edge of the stored patches in pixels.
+        mpp: µm per pixel of the stored patches.
+
+    Raises:
+        ModelError: one patch or the number of slides is more than the checkpoint takes, with the arithmetic.
+    """
+    found = sum(patches.values())
+    chosen = {slide: tuple(range(n)) for slide, n in patches.items() if n}
+    if settings.max_patches is not None and settings.max_patches < found:
+        chosen = sample(chosen, settings.max_patches, settings.seed)
+    strategy = profile.strategy if settings.plan == "auto" else settings.plan
+    budget = profile.context - settings.max_new_tokens
+    if strategy == "joint":
+        tokens, windows = _joint(chosen, profile, grammar, instruction, budget, settings.seed)
+    else:
+        tokens, windows = _windows(chosen, profile, grammar, instruction, budget)
+    return PartPlan(
+        strategy=strategy,
+        tokens_per_patch=tokens,
+        windows=windows,
+        patches_found=found,
+        patches_read=sum(len(share.patches) for window in windows for share in window.slides),
+        deviations=_deviations(profile, strategy, patch_size, mpp),
+    )
+
+
+def sample(chosen: Mapping[str, tuple[int, ...]], budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+    """A seeded sample of `budget` patches, shared out over slides by their size, in spatial order."""
+    rng = np.random.default_rng(seed)
+    total = sum(map(len, chosen.values()))
+    exact = {slide: len(p) * budget / total for slide, p in chosen.items()}
+    quota = {slide: int(share) for slide, share in exact.items()}
+    for slide in sorted(exact, key=lambda s: quota[s] - exact[s])[: budget - sum(quota.values())]:
+        quota[slide] += 1
+    picked = {
+        slide: tuple(int(i) for i in np.sort(rng.choice(p, quota[slide], replace=False)))
+        for slide, p in chosen.items()
+    }
+    return {slide: p for slide, p in picked.items() if p}
+
+
+def _joint(
+    chosen: dict[str, tuple[int, ...]],
+    profile: Profile,
+    grammar: Grammar,
+    instruction: str,
+    budget: int,
+    seed: int,
+) -> tuple[int, tuple[Window, ...]]:
+    """All patches in one sequence at the largest trained T that fits; a sample at the smallest when none does."""
+    if profile.max_slides is not None and len(chosen) > profile.max_slides:
+        raise ModelError(
+            f"plan joint, profile {profile.name}",
+            f"{len(chosen)} slides in one part; the checkpoint was trained for at most {profile.max_slides}",
+            "use --plan windows, or divide the part in the manifest",
+        )
+
+    def length(shares: dict[str, tuple[int, ...]], tokens: int) -> int:
+        return grammar.length([len(p) for p in shares.values()], tokens, instruction)
+
+    for tokens in sorted(profile.trained_tokens, reverse=True):
+        if length(chosen, tokens) <= budget:
+            return tokens, (_window(chosen, length(chosen, tokens)),)
+    tokens = min(profile.trained_tokens)
+    low, high = 0, sum(map(len, chosen.values()))
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = length(sample(chosen, middle, seed), tokens) <= budget
+        low, high = (middle, high) if fits else (low, middle)
+    if low == 0:
+        raise _too_small(profile, length({"": (0,)}, tokens), budget)
+    some = sample(chosen, low, seed)
+    return tokens, (_window(some, length(some, tokens)),)
+
+
+def _windows(
+    chosen: dict[str, tuple[int, ...]], profile: Profile, grammar: Grammar, instruction: str, budget: int
+) -> tuple[int, tuple[Window, ...]]:
+    """Contiguous stretches of one slide each, as long as the checkpoint was trained for, evenly filled."""
+    tokens = max(profile.trained_tokens)
+    one, two = (grammar.length([n], tokens, instruction) for n in (1, 2))
+    if one > budget:
+        raise _too_small(profile, one, budget)
+    most = 1 + (budget - one) // (two - one)
+    while most > 1 and grammar.length([most], tokens, instruction) > budget:
+        most -= 1  # repeated markers come in steps
+    windows = []
+    for slide, patches in chosen.items():
+        for stretch in np.array_split(np.array(patches), -(-len(patches) // most)):
+            share = {slide: tuple(int(i) for i in stretch)}
+            windows.append(_window(share, grammar.length([len(stretch)], tokens, instruction)))
+    return tokens, tuple(windows)
+
+
+def _window(shares: Mapping[str, tuple[int, ...]], tokens: int) -> Window:
+    return Window(slides=tuple(SlideShare(slide=s, patches=p) for s, p in shares.items()), tokens=tokens)
+
+
+def _too_small(profile: Profile, needed: int, budget: int) -> ModelError:
+    return ModelError(
+        f"profile {profile.name}",
+        f"one patch takes {needed} tokens with its instruction; {budget} of the context of "
+        f"{profile.context} are left beside the answer",
+        "lower --max-new-tokens or use a checkpoint with a longer context",
+    )
+
+
+def _deviations(profile: Profile, strategy: Strategy, patch_size: int, mpp: float) -> tuple[str, ...]:
+    found = []
+    if patch_size != profile.patch_size:
+        found.append(f"patches of {patch_size} px; {profile.name} was trained on {profile.patch_size} px")
+    if not any(abs(mpp / known - 1) < 0.05 for known in profile.mpps):
+        known = ", ".join(f"{m:g}" for m in profile.mpps)
+        found.append(f"{mpp:g} µm/px; {profile.name} was trained at {known} µm/px")
+    if strategy == "joint" and profile.strategy != "joint":
+        found.append(f"joint reading; {profile.name} was trained on windows of one slide")
+    return tuple(found)

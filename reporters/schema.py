@@ -1,0 +1,152 @@
+"""The report as data: what `report.json` holds and every rendering shows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from reporters.plan import PartPlan
+
+SCHEMA = 1
+
+NOTICE = (
+    "Preliminary machine draft for review by a pathologist. Not a diagnosis, not a medical device. "
+    "Every statement must be checked on the glass before use."
+)
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evidence(_Data):
+    """A patch tied to a sentence. `x`, `y`, `edge` are level-0 pixels of `slide`."""
+
+    slide: str
+    patch: int
+    x: int
+    y: int
+    edge: float
+    weight: float
+    """Share of all attention on patches."""
+
+
+class Sentence(_Data):
+    """A sentence of the draft and what it rests on."""
+
+    text: str
+    method: Literal["attention", "inherited", "none"]
+    """`attention`: patches the words looked at; `inherited`: of the findings it cites; `none`."""
+    evidence: tuple[Evidence, ...] = ()
+    cites: tuple[str, ...] = ()
+    """Ids of findings."""
+    withheld: bool = False
+    """A negative statement about a part that was not read whole; its text is replaced."""
+
+
+class Finding(_Data):
+    """What one window, or one slide's line, says."""
+
+    id: str
+    slides: tuple[str, ...]
+    patches: int
+    sentences: tuple[Sentence, ...]
+    cited: bool = True
+    truncated: bool = False
+
+
+class Completeness(_Data):
+    """What of a part was read."""
+
+    slides: int
+    slides_read: int
+    patches_found: int
+    patches_read: int
+    patches_unreadable: int
+    complete: bool
+    gaps: tuple[str, ...] = ()
+    """One line per thing that was not looked at."""
+
+
+class PartReport(_Data):
+    """The draft for one part."""
+
+    name: str | None
+    title: str
+    tissue: str | None
+    procedure: str | None
+    context: str | None
+    specimen: str | None
+    """Organ and procedure as the checkpoint wrote them."""
+    diagnosis: tuple[Sentence, ...]
+    no_diagnosis: str | None
+    """Why there is none."""
+    seen_on: tuple[str, ...]
+    """Slides that the checkpoint says show it."""
+    findings: tuple[Finding, ...]
+    confidence: Literal["not calibrated"] = "not calibrated"
+    completeness: Completeness
+    plan: PartPlan | None
+    unparsed: tuple[str, ...] = ()
+    """What the checkpoint wrote that fits no field, verbatim."""
+
+
+class SlideReport(_Data):
+    """Facts about one slide that need no model."""
+
+    id: str
+    part: str | None
+    stain: str
+    status: str
+    reason: str | None
+    patches: int = 0
+    patches_unreadable: int = 0
+    tissue_mm2: float | None = None
+    mpp: float | None = None
+    mpp_source: str | None = None
+    reader: str | None = None
+    warnings: tuple[str, ...] = ()
+    quality: tuple[str, ...] = ()
+    """Remarks, such as `12 % of patches blurred`."""
+
+
+class Provenance(_Data):
+    """What the draft came from. Together with the slides it determines the content."""
+
+    software: str
+    model: str
+    model_revision: str | None
+    profile: str | None
+    encoder_dtype: str | None
+    writer_dtype: str | None
+    prompts: dict[str, str] = {}
+    """SHA-256 of each part's instruction."""
+    settings: dict[str, Any]
+    fingerprint: str
+    stores: dict[str, str]
+    """Patch and token stores by slide."""
+
+
+class Run(_Data):
+    """When and where; the only block that differs between two runs of the same work."""
+
+    finished: str
+    seconds: float
+    host: str
+    device: str
+
+
+class Report(_Data):
+    """A case-level draft report."""
+
+    schema_version: int = SCHEMA
+    status: Literal["preliminary"] = "preliminary"
+    notice: str = NOTICE
+    case: str
+    phantom: bool
+    """All slides are synthetic."""
+    parts: tuple[PartReport, ...]
+    slides: tuple[SlideReport, ...]
+    provenance: Provenance
+    run: Run

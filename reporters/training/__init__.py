@@ -1,0 +1,1 @@
+"""Make and train checkpoints: what the phantom is trained with, and fine-tuning grows from."""

@@ -1,0 +1,222 @@
+"""Train a checkpoint to write: sequences of patch tokens and their report text in, next words out.
+
+The loss is on the answer only. Three auxiliary heads, thrown away afterwards, carry learning over the
+plateau where answers are fluent and slides are mixed up: at each marker that closes a chunk "what does this
+chunk show", at each soft token "which slide is this", at each answer line "what does this slide show".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reporters.profiles import Profile
+from reporters.sequence import Grammar
+from reporters.sequence import Sequence as Input
+from wsi_pipeline.events import emit
+
+_EARLY, _MIDDLE = 2, 3
+"""Layers after which the auxiliary heads listen: the last local one before, and the first global one."""
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """One part to learn from.
+
+    Attributes:
+        tokens: per slide (n, T, D), before the projector; the same T on all.
+        text: the report.
+        patch_labels: per slide (n,) class of each patch, for the auxiliary heads; None trains without.
+        slide_labels: class of each slide.
+    """
+
+    tokens: Sequence[NDArray[np.float32]]
+    text: str
+    patch_labels: Sequence[NDArray[np.int64]] | None = None
+    slide_labels: Sequence[int] | None = None
+
+
+class Heads(nn.Module):
+    """The auxiliary classifiers."""
+
+    def __init__(self, hidden: int, classes: int, slides: int) -> None:
+        super().__init__()
+        self.chunk, self.line = nn.Linear(hidden, classes), nn.Linear(hidden, classes)
+        self.slide = nn.Linear(hidden, slides + 1)
+
+
+@dataclass
+class Batch:
+    """Padded tensors of several cases."""
+
+    ids: Tensor
+    types: Tensor
+    mask: Tensor
+    features: Tensor
+    labels: Tensor
+    chunks: tuple[Tensor, Tensor]
+    slides: tuple[Tensor, Tensor]
+    lines: tuple[Tensor, Tensor]
+
+
+class WriterTrainer:
+    """Trains the projector and the language model of `model` in place.
+
+    Args:
+        model: a `Gemma3ForConditionalGeneration`.
+        tokenizer: its tokenizer.
+        profile: grammar and prompt.
+        classes: of patch and slide labels; 0 trains without auxiliary heads.
+        seed: of the heads.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, profile: Profile, classes: int, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        config = model.config
+        self.model, self.tokenizer, self.profile = model, tokenizer, profile
+        self.grammar = Grammar(
+            tokenizer, profile, config.boi_token_index, config.image_token_index, config.eoi_token_index
+        )
+        self.heads = Heads(config.text_config.hidden_size, max(classes, 1), profile.max_slides or 64)
+        self.use_heads = classes > 0
+        self.end = tokenizer.convert_tokens_to_ids(profile.end)
+        self.colon = tokenizer.encode(":", add_special_tokens=False)[0]
+        self.pad = tokenizer.pad_token_id or 0
+
+    def fit(self, batches: Iterator[list[TrainingCase]], steps: int, rate: float = 1e-3) -> list[float]:
+        """Take `steps` steps of AdamW with a one-cycle rate; return the answer loss every 50 steps."""
+        for parameter in self.model.model.vision_tower.parameters():
+            parameter.requires_grad_(False)
+        trained = [p for p in (*self.model.parameters(), *self.heads.parameters()) if p.requires_grad]
+        optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.05)
+        self.model.train()
+        curve, running = [], 0.0
+        for step in range(1, steps + 1):
+            answer, auxiliary = self.losses(self.collate(next(batches)))
+            optimiser.zero_grad()
+            (answer + 0.5 * auxiliary).backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            schedule.step()
+            running += float(answer.detach())
+            if step % 50 == 0:
+                curve.append(round(running / 50, 4))
+                emit("train.writer", step=step, steps=steps, loss=curve[-1], auxiliary=round(float(auxiliary), 4))
+                running = 0.0
+        self.model.eval()
+        return curve
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Answer loss and the sum of auxiliary losses."""
+        hidden, states = self._forward(batch)
+        wanted = batch.labels[:, 1:] >= 0
+        logits = self.model.lm_head(hidden[:, :-1][wanted])
+        answer = functional.cross_entropy(logits, batch.labels[:, 1:][wanted])
+        if not self.use_heads:
+            return answer, answer.new_zeros(())
+        early, middle = states[_EARLY].flatten(0, 1), states[_MIDDLE].flatten(0, 1)
+        auxiliary = answer.new_zeros(())
+        for head, state, (where, target) in (
+            (self.heads.chunk, early, batch.chunks),
+            (self.heads.slide, early, batch.slides),
+            (self.heads.line, middle, batch.lines),
+        ):
+            if len(where):
+                auxiliary = auxiliary + functional.cross_entropy(head(state[where]), target)
+        return answer, auxiliary
+
+    @torch.inference_mode()
+    def exact(self, cases: list[TrainingCase]) -> list[bool]:
+        """Whether each answer is the most likely one word by word, so that greedy generation writes it."""
+        batch = self.collate(cases)
+        hidden, _ = self._forward(batch)
+        guess = self.model.lm_head(hidden[:, :-1]).argmax(-1)
+        label = batch.labels[:, 1:]
+        return [bool(ok) for ok in ((guess == label) | (label < 0)).all(1)]
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, Any]:
+        projector = self.model.model.multi_modal_projector
+        soft = projector.mm_soft_emb_norm(batch.features) @ projector.mm_input_projection_weight
+        embeds = self.model.get_input_embeddings()(batch.ids)
+        where = (batch.ids == self.model.config.image_token_index).unsqueeze(-1)
+        embeds = embeds.masked_scatter(where, soft.to(embeds.dtype))
+        out = self.model.model(
+            inputs_embeds=embeds,
+            attention_mask=batch.mask,
+            token_type_ids=batch.types,
+            output_hidden_states=True,
+            use_cache=False,
+        )
+        return out.last_hidden_state, out.hidden_states
+
+    def collate(self, cases: list[TrainingCase]) -> Batch:
+        """Pad cases of one T to a batch."""
+        per_patch = cases[0].tokens[0].shape[1]
+        inputs = [self.grammar.sequence([len(t) for t in c.tokens], per_patch, self.profile.prompt) for c in cases]
+        answers = [[*self.tokenizer.encode(c.text, add_special_tokens=False), self.end] for c in cases]
+        length = max(len(i.ids) + len(a) for i, a in zip(inputs, answers, strict=True))
+        shape = (len(cases), length)
+        ids, types = np.full(shape, self.pad), np.zeros(shape, np.int64)
+        mask, labels = np.zeros(shape, np.int64), np.full(shape, -100)
+        chunks, slides, lines = _Targets(), _Targets(), _Targets()
+        for row, (case, made, answer) in enumerate(zip(cases, inputs, answers, strict=True)):
+            start, stop = len(made.ids), len(made.ids) + len(answer)
+            ids[row, :start], ids[row, start:stop] = made.ids, answer
+            types[row, :start], mask[row, :stop] = made.types, 1
+            labels[row, start:stop] = answer
+            if case.patch_labels is not None and case.slide_labels is not None:
+                self._aim(case, made, answer, row * length, chunks, slides, lines)
+        features = np.concatenate([t.reshape(-1, t.shape[-1]) for c in cases for t in c.tokens])
+        return Batch(
+            *(torch.from_numpy(np.ascontiguousarray(a)) for a in (ids, types, mask, features.astype(np.float32), labels)),
+            chunks.tensors(), slides.tensors(), lines.tensors(),
+        )  # fmt: skip
+
+    def _aim(
+        self,
+        case: TrainingCase,
+        made: Input,
+        answer: list[int],
+        offset: int,
+        chunks: _Targets,
+        slides: _Targets,
+        lines: _Targets,
+    ) -> None:
+        assert case.patch_labels is not None and case.slide_labels is not None
+        labels = np.concatenate(case.patch_labels)
+        normal = int(labels.min())
+        for position, _, first, last in made.chunk_ends:
+            # a chunk shows the lesion when any of its patches does; benign classes sort before lesions
+            chunks.add(offset + position, int(labels[first:last].max(initial=normal)))
+        numbers = np.repeat(np.arange(1, len(case.tokens) + 1), [len(t) for t in case.tokens])
+        per_patch = len(made.soft) // max(len(labels), 1)
+        slides.extend(offset + made.soft[per_patch - 1 :: per_patch], numbers)
+        colons = [k for k, token in enumerate(answer) if token == self.colon][: len(case.tokens)]
+        lines.extend(np.array(colons) + offset + len(made.ids), np.array(case.slide_labels))
+
+
+class _Targets:
+    """Flat positions and classes, collected."""
+
+    def __init__(self) -> None:
+        self.where: list[int] = []
+        self.what: list[int] = []
+
+    def add(self, where: int, what: int) -> None:
+        self.where.append(where)
+        self.what.append(what)
+
+    def extend(self, where: NDArray[np.int64], what: NDArray[np.int64]) -> None:
+        self.where.extend(int(v) for v in where)
+        self.what.extend(int(v) for v in what)
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.where, dtype=torch.long), torch.tensor(self.what, dtype=torch.long)

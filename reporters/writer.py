@@ -1,0 +1,166 @@
+"""A checkpoint loaded to write: token features and a sequence in, text and attention out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reporters.profiles import Profile, find_profile
+from reporters.sequence import Grammar, Sequence
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.models import Checkpoint, pick_device
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a checkpoint wrote.
+
+    Attributes:
+        text: as decoded, special tokens removed.
+        ends: (n,) characters of `text` that stand after each generated token.
+        attention: (n, patches) share of the global layers' attention that each token paid to each patch when
+            it was chosen, heads and layers averaged; None when the checkpoint has no global layer.
+        truncated: the longest allowed text was reached before its end.
+    """
+
+    text: str
+    ends: NDArray[np.int64]
+    attention: NDArray[np.float32] | None
+    truncated: bool
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """The checkpoint's tokenizer.
+
+    Raises:
+        ModelError: it has none that loads.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint.folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model {checkpoint.name!r}", f"its tokenizer does not load ({error})", "download the checkpoint again"
+        ) from None
+
+
+def load_profile(checkpoint: Checkpoint) -> Profile:
+    """The checkpoint's profile.
+
+    Raises:
+        ModelError: it cannot read patches.
+    """
+    return find_profile(checkpoint.name, checkpoint.folder, checkpoint.config)
+
+
+def make_grammar(checkpoint: Checkpoint, profile: Profile) -> Grammar:
+    """The checkpoint's grammar; loads its tokenizer, not its weights."""
+    config = checkpoint.config
+    soft = config.get("image_token_index", config.get("image_token_id"))
+    return Grammar(
+        load_tokenizer(checkpoint), profile, config["boi_token_index"], int(soft), config["eoi_token_index"]
+    )
+
+
+class Writer:
+    """A loaded checkpoint.
+
+    Args:
+        checkpoint: a Gemma 3 with vision.
+        dtype: torch dtype name of its weights.
+
+    Raises:
+        ModelError: tensors are missing, left over or of the wrong shape.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
+        from transformers import Gemma3ForConditionalGeneration
+
+        self.device = pick_device()
+        self.profile = load_profile(checkpoint)
+        self.grammar = make_grammar(checkpoint, self.profile)
+        self.tokenizer = load_tokenizer(checkpoint)
+        try:
+            self.model, loaded = Gemma3ForConditionalGeneration.from_pretrained(
+                checkpoint.folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", output_loading_info=True
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ModelError(
+                f"model {checkpoint.name!r}", f"does not load ({str(error)[:200]})", "download or save it again"
+            ) from None
+        wrong = {kind: sorted(names) for kind, names in loaded.items() if names}
+        if wrong:
+            raise ModelError(f"model {checkpoint.name!r}", f"its tensors do not fit: {wrong}"[:300], "save it again")
+        self.model = self.model.to(self.device).eval()
+        kinds = self.model.config.text_config.layer_types
+        self._global = [i for i, kind in enumerate(kinds) if kind == "full_attention"]
+        self._ends = set(np.atleast_1d(self.model.generation_config.eos_token_id or []).tolist())
+        self._ends.add(self.tokenizer.convert_tokens_to_ids(self.profile.end))
+
+    @torch.inference_mode()
+    def write(self, sequence: Sequence, features: NDArray[np.float32] | None, max_new_tokens: int) -> Draft:
+        """Read `sequence` with its patches' features and write greedily.
+
+        The prompt is read at once with fused attention; from its last token on, the explicit kind runs, which
+        tells where each word looked.
+
+        Args:
+            sequence: token ids.
+            features: (patches, T, D) tokens before the projector; None for text only.
+            max_new_tokens: longest answer.
+        """
+        from transformers import DynamicCache
+
+        ids = torch.from_numpy(sequence.ids)[None].to(self.device)
+        types = torch.from_numpy(sequence.types)[None].to(self.device)
+        cache = DynamicCache(config=self.model.config.text_config)
+        self.model.set_attn_implementation("sdpa")
+        self.model(
+            input_ids=ids[:, :-1],
+            # without types attention is causal, and needs no T×T mask
+            token_type_ids=types[:, :-1] if types.any() else None,
+            mm_encoder_outputs=self._project(features),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        patches = 0 if features is None else len(features)
+        self.model.set_attn_implementation("eager")
+        token, written, rows, truncated = ids[:, -1:], [], [], True
+        for _ in range(max_new_tokens):
+            step = self.model(input_ids=token, past_key_values=cache, use_cache=True, output_attentions=bool(patches))
+            token = step.logits[:, -1:].argmax(-1)
+            if int(token) in self._ends:
+                truncated = False
+                break
+            written.append(int(token))
+            if patches and self._global:
+                rows.append(self._attention(step.attentions, sequence, patches))
+        attention = np.stack(rows) if rows else None
+        text = self.tokenizer.decode(written, skip_special_tokens=True)
+        return Draft(text, self._token_ends(written), attention, truncated)
+
+    def _project(self, features: NDArray[np.float32] | None) -> Any:
+        if features is None:
+            return None
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        projector = self.model.model.multi_modal_projector
+        weight = projector.mm_input_projection_weight
+        pooled = torch.from_numpy(features).to(self.device, weight.dtype)
+        soft = projector.mm_soft_emb_norm(pooled) @ weight
+        return {"image": BaseModelOutputWithPooling(pooler_output=soft)}
+
+    def _attention(self, layers: Any, sequence: Sequence, patches: int) -> NDArray[np.float32]:
+        rows = torch.stack([layers[i][0, :, -1, :].float().mean(0) for i in self._global]).mean(0)
+        soft = rows[torch.from_numpy(sequence.soft).to(rows.device)]
+        return np.asarray(soft.view(patches, -1).sum(1).cpu().numpy())
+
+    def _token_ends(self, written: list[int]) -> NDArray[np.int64]:
+        decode = self.tokenizer.decode
+        return np.array([len(decode(written[: k + 1], skip_special_tokens=True)) for k in range(len(written))])

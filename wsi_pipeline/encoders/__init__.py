@@ -1,0 +1,1 @@
+"""Patches to tokens, batched on whatever device there is."""

@@ -1,0 +1,107 @@
+"""The encoding stage: one patch store in, one token store out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsi_pipeline.encoders.vision import VisionTower, load_tower
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.events import emit
+from wsi_pipeline.models import Checkpoint, pick_device
+from wsi_pipeline.settings import EncodeSettings
+from wsi_pipeline.store.fingerprint import fingerprint
+from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.publish import publishing
+from wsi_pipeline.store.tokens import SCHEMA, TokenFacts, TokenWriter
+
+_CPU_BATCH = 16
+_GPU_BATCH = 32
+
+
+def resolve_dtype(dtype: str, device: str) -> str:
+    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    return dtype if dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
+
+
+def tokens_fingerprint(checkpoint_revision: str, dtype: str, tokens_per_patch: int, patches: str) -> str:
+    """The name of a token store: model revision, arithmetic, T and the patch store's own name."""
+    return fingerprint(
+        stage="encode", schema=SCHEMA, model=checkpoint_revision, dtype=dtype, tokens=tokens_per_patch, patches=patches
+    )
+
+
+class Encoder:
+    """A loaded vision tower that turns patch stores into token stores.
+
+    Args:
+        checkpoint: whose tower.
+        settings: arithmetic.
+        batch_size: patches at a time; default by device, halved when memory runs out.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, settings: EncodeSettings, batch_size: int | None = None) -> None:
+        self.checkpoint = checkpoint
+        self.device = pick_device()
+        self.dtype = resolve_dtype(settings.dtype, self.device)
+        self.tower: VisionTower = load_tower(checkpoint, self.device, getattr(torch, self.dtype))
+        self.batch_size = batch_size or (_GPU_BATCH if self.device == "cuda" else _CPU_BATCH)
+
+    def encode(self, patches: PatchStore, patches_name: str, tokens_per_patch: int, final: Path) -> None:
+        """Write the tokens of `patches` to `final`.
+
+        Raises:
+            ModelError: T does not fit the tower's grid, or one patch is too much for the device's memory.
+            StoreError: the disk refuses, or tokens are not finite.
+        """
+        total, slide = len(patches), patches.facts.slide_id
+        emit("encode.start", slide=slide, total=total)
+        with publishing(final) as partial:
+            writer = TokenWriter(partial, total, tokens_per_patch, self.tower.dim)
+            done = 0
+            for batch in _prefetched(patches, self.batch_size):
+                writer.append(self._tokens(batch, tokens_per_patch))
+                done += len(batch)
+                emit("encode.progress", slide=slide, done=done, total=total)
+            writer.close(
+                TokenFacts(
+                    slide_id=slide,
+                    model=self.checkpoint.name,
+                    revision=self.checkpoint.revision,
+                    dtype=self.dtype,
+                    tokens_per_patch=tokens_per_patch,
+                    dim=self.tower.dim,
+                    patches_fingerprint=patches_name,
+                )
+            )
+
+    def _tokens(self, batch: NDArray[np.uint8], tokens_per_patch: int) -> NDArray[np.float16]:
+        try:
+            with torch.inference_mode():
+                pixels = torch.from_numpy(batch).to(self.device, non_blocking=True)
+                return np.asarray(self.tower(pixels, tokens_per_patch).to(torch.float16).cpu().numpy())
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise ModelError(
+                    f"model {self.checkpoint.name!r}", "one patch does not fit the device's memory", "use a larger GPU"
+                ) from None
+            torch.cuda.empty_cache()
+            self.batch_size = half = max(1, len(batch) // 2)
+            emit("encode.smaller_batch", batch_size=half)
+            parts = [self._tokens(batch[i : i + half], tokens_per_patch) for i in range(0, len(batch), half)]
+            return np.concatenate(parts)
+
+
+def _prefetched(patches: PatchStore, size: int) -> Iterator[NDArray[np.uint8]]:
+    """Batches in order, the next one decoded while the device works on this one."""
+    batches = patches.batches(size)
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = reader.submit(next, batches, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = reader.submit(next, batches, None)
+            yield batch

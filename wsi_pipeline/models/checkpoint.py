@@ -1,0 +1,161 @@
+"""A checkpoint on this machine: where it lies, which revision it is, whether it fits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from wsi_pipeline.errors import ModelError
+
+PHANTOM = "phantom"
+PHANTOM_FOLDER = Path(__file__).parent / "phantom"
+
+_WAYS_ON = (
+    "accept the licence on the model's page and log in with `hf auth login`, "
+    "or point --model at a local checkpoint folder, or use --model none for measurements only"
+)
+_HASHED_WHOLE = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder.
+
+    Attributes:
+        name: as the user gave it.
+        folder: where its files lie.
+        revision: hub commit, or a hash of a local folder's weights and configuration.
+    """
+
+    name: str
+    folder: Path
+    revision: str
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """`config.json`."""
+        config: dict[str, Any] = json.loads((self.folder / "config.json").read_text())
+        return config
+
+    @property
+    def weight_files(self) -> list[Path]:
+        """Its safetensors files."""
+        return sorted(self.folder.glob("*.safetensors"))
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of parameters, from the headers of the weight files."""
+        return sum(_numel(file) for file in self.weight_files)
+
+
+def find_checkpoint(name: str, revision: str | None = None, download: bool = True) -> Checkpoint:
+    """Locate a checkpoint, downloading a hub id if allowed.
+
+    Args:
+        name: `phantom`, a folder, or a hub id.
+        revision: hub revision.
+        download: False looks only at what is on this machine.
+
+    Raises:
+        ModelError: it cannot be had, with the ways on.
+    """
+    if name == PHANTOM:
+        return _local(name, PHANTOM_FOLDER)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _local(name, folder)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelError(f"model {name!r}", "is no folder here and no hub id (owner/name)", _WAYS_ON)
+    return _hub(name, revision, download)
+
+
+def _local(name: str, folder: Path) -> Checkpoint:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model {name!r}", "has no config.json", "give the folder that holds config.json")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(f"model {name!r}", "has no .safetensors weights", "save it with save_pretrained")
+    return Checkpoint(name, folder, f"local-{_content_hash(folder)}")
+
+
+def _hub(name: str, revision: str | None, download: bool) -> Checkpoint:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja"]
+    try:
+        folder = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=not download)
+    except GatedRepoError:
+        raise ModelError(f"model {name!r}", "is gated and its licence is not accepted here", _WAYS_ON) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        cause = "is not on this machine" if not download else f"cannot be downloaded ({type(error).__name__})"
+        raise ModelError(f"model {name!r}", cause, _WAYS_ON) from None
+    found = Path(folder)
+    return Checkpoint(name, found, found.name)
+
+
+def check_fits(checkpoint: Checkpoint, device: str, dtype: str) -> None:
+    """Refuse weights that this machine cannot hold, with the arithmetic.
+
+    Raises:
+        ModelError: needed and available bytes.
+    """
+    needed = checkpoint.parameters * (2 if dtype == "bfloat16" else 4)
+    available = _device_bytes(device)
+    if needed > available:
+        raise ModelError(
+            f"model {checkpoint.name!r}",
+            f"needs {needed / 2**30:.1f} GiB for {checkpoint.parameters / 1e9:.2f} G parameters in {dtype}, "
+            f"and {device} has {available / 2**30:.1f} GiB free",
+            "use a larger machine, --dtype bfloat16, a smaller --model, or --model none",
+        )
+
+
+def pick_device() -> str:
+    """`cuda` when there is one, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _device_bytes(device: str) -> int:
+    if device == "cpu":
+        return int(psutil.virtual_memory().available)
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    return int(free)
+
+
+def _content_hash(folder: Path) -> str:
+    """Hash of configuration and weights; of files over 64 MiB the size, beginning, middle and end."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        size = file.stat().st_size
+        digest.update(f"{file.name}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            if size <= _HASHED_WHOLE:
+                digest.update(stream.read())
+                continue
+            for start in (0, size // 2, size - 2**20):
+                stream.seek(start)
+                digest.update(stream.read(2**20))
+    return digest.hexdigest()[:16]
+
+
+def _numel(file: Path) -> int:
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            count = 1
+            for length in tensor["shape"]:
+                count *= length
+            total += count
+    return total
