@@ -104,8 +104,7 @@ def sample(chosen: Mapping[str, tuple[int, ...]], budget: int, seed: int) -> dic
     for slide in sorted(exact, key=lambda s: quota[s] - exact[s])[: budget - sum(quota.values())]:
         quota[slide] += 1
     picked = {
-        slide: tuple(int(i) for i in np.sort(rng.choice(p, quota[slide], replace=False)))
-        for slide, p in chosen.items()
+        slide: tuple(int(i) for i in np.sort(rng.choice(p, quota[slide], replace=False))) for slide, p in chosen.items()
     }
     return {slide: p for slide, p in picked.items() if p}
 

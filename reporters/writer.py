@@ -45,26 +45,17 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         return AutoTokenizer.from_pretrained(checkpoint.folder)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"model {checkpoint.name!r}", f"its tokenizer does not load ({error})", "download the checkpoint again"
+            f"model {checkpoint.name!r}",
+            f"its tokenizer does not load ({error})",
+            "download the checkpoint again",
         ) from None
-
-
-def load_profile(checkpoint: Checkpoint) -> Profile:
-    """The checkpoint's profile.
-
-    Raises:
-        ModelError: it cannot read patches.
-    """
-    return find_profile(checkpoint.name, checkpoint.folder, checkpoint.config)
 
 
 def make_grammar(checkpoint: Checkpoint, profile: Profile) -> Grammar:
     """The checkpoint's grammar; loads its tokenizer, not its weights."""
     config = checkpoint.config
-    soft = config.get("image_token_index", config.get("image_token_id"))
-    return Grammar(
-        load_tokenizer(checkpoint), profile, config["boi_token_index"], int(soft), config["eoi_token_index"]
-    )
+    soft = config["image_token_index"] if "image_token_index" in config else config["image_token_id"]
+    return Grammar(load_tokenizer(checkpoint), profile, config["boi_token_index"], int(soft), config["eoi_token_index"])
 
 
 class Writer:
@@ -82,16 +73,21 @@ class Writer:
         from transformers import Gemma3ForConditionalGeneration
 
         self.device = pick_device()
-        self.profile = load_profile(checkpoint)
+        self.profile = find_profile(checkpoint.name, checkpoint.folder, checkpoint.config)
         self.grammar = make_grammar(checkpoint, self.profile)
         self.tokenizer = load_tokenizer(checkpoint)
         try:
             self.model, loaded = Gemma3ForConditionalGeneration.from_pretrained(
-                checkpoint.folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", output_loading_info=True
+                checkpoint.folder,
+                dtype=getattr(torch, dtype),
+                attn_implementation="sdpa",
+                output_loading_info=True,
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise ModelError(
-                f"model {checkpoint.name!r}", f"does not load ({str(error)[:200]})", "download or save it again"
+                f"model {checkpoint.name!r}",
+                f"does not load ({str(error)[:200]})",
+                "download or save it again",
             ) from None
         wrong = {kind: sorted(names) for kind, names in loaded.items() if names}
         if wrong:

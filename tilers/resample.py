@@ -27,7 +27,7 @@ def area_average(image: Image, crop: tuple[float, float, float, float], size: tu
     tall = rows @ image.reshape(image.shape[0], -1).astype(np.float32)
     flat = tall.reshape(height, image.shape[1], 3).transpose(1, 0, 2).reshape(image.shape[1], -1)
     out = (columns @ flat).reshape(width, height, 3).transpose(1, 0, 2)
-    return np.clip(np.rint(out), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(out), 0, 255), np.uint8)
 
 
 def _block_mean(image: Image, factor: int) -> Image:

@@ -111,9 +111,7 @@ def tile(slide: Slide, settings: TileSettings, final: Path) -> None:
     """
     found = survey(slide, settings)
     with closing(found.reader), publishing(final) as partial:
-        writer = PatchWriter(
-            partial, len(found.candidates), settings.patch_size, settings.codec, settings.jpeg_quality
-        )
+        writer = PatchWriter(partial, len(found.candidates), settings.patch_size, settings.codec, settings.jpeg_quality)
         unreadable = _write_patches(slide, found, settings, writer)
         if unreadable and unreadable == len(found.candidates):
             raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
@@ -156,9 +154,7 @@ def read_patch(
     bottom = (bounds.y + bounds.height) / downsample - area.y
     pixels[:, max(0, round(right)) :] = 255
     pixels[max(0, round(bottom)) :] = 255
-    inside = min(1.0, (bounds.x + bounds.width - x) / grid.step) * min(
-        1.0, (bounds.y + bounds.height - y) / grid.step
-    )
+    inside = min(1.0, (bounds.x + bounds.width - x) / grid.step) * min(1.0, (bounds.y + bounds.height - y) / grid.step)
     return area_average(pixels, area.crop, (size, size)), inside
 
 
@@ -170,6 +166,7 @@ def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int)
         requested_reader=settings.reader,
         refused_readers=found.opened.refused,
         level0_size=reader.size,
+        origin=(reader.bounds.x, reader.bounds.y),
         levels=len(reader.downsamples),
         mpp=found.resolution.mpp,
         mpp_source=found.resolution.source,

@@ -1,15 +1,18 @@
 """Every setting, with its default and meaning; unknown keys are refused.
 
-`TileSettings`, `EncodeSettings` and `ReportSettings` can change the content of an artefact, so each
+`TileSettings`, `ModelSettings` and `ReportSettings` can change the content of an artefact, so each
 enters the fingerprint of its stage and of all that follows. `MachineSettings` decides only where and how
 fast work runs and enters none.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from wsi_pipeline.errors import UsageError
 
 DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
 
@@ -50,24 +53,20 @@ class TileSettings(Settings):
         return parse_resolution(value) if isinstance(value, str) else value
 
 
-class EncodeSettings(Settings):
-    """Patches to tokens."""
+class ModelSettings(Settings):
+    """The checkpoint: its vision tower encodes patches, its language model writes."""
 
-    model: str = DEFAULT_MODEL
-    """Checkpoint whose vision tower encodes: a folder, a hub id, or `phantom`."""
+    name: str = DEFAULT_MODEL
+    """A folder, a hub id, `phantom`, or `none` for measurements only."""
     revision: str | None = None
     """Hub revision; the resolved commit is recorded."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the encoder; auto is bfloat16 on a GPU and float32 on a CPU."""
+    """Arithmetic; auto is bfloat16 on a GPU and float32 on a CPU."""
 
 
 class ReportSettings(Settings):
     """Tokens to report."""
 
-    model: str = DEFAULT_MODEL
-    """Checkpoint that writes, or `none` for measurements only."""
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     plan: Literal["auto", "windows", "joint"] = "auto"
     """How patches are shared out over contexts; auto follows the checkpoint's profile."""
     max_patches: Annotated[int, Field(ge=1)] | None = None
@@ -75,6 +74,7 @@ class ReportSettings(Settings):
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 512
     """Longest text of one generation."""
     seed: int = 0
+    """Of samples."""
     evidence_patches: Annotated[int, Field(ge=0, le=64)] = 4
     """Patches shown per sentence."""
     allow_incomplete: bool = False
@@ -100,11 +100,31 @@ class RunSettings(Settings):
     """All settings of one run."""
 
     tile: TileSettings = TileSettings()
-    encode: EncodeSettings = EncodeSettings()
+    model: ModelSettings = ModelSettings()
     report: ReportSettings = ReportSettings()
     machine: MachineSettings = MachineSettings()
     retain: Literal["reports", "tokens", "all"] = "all"
     """What stays in OUT once a report is published."""
+
+
+def gather(given: Mapping[str, Any]) -> RunSettings:
+    """Settings from one flat mapping, such as a command's options: `{"model": "phantom", "workers": 2}`.
+
+    Raises:
+        UsageError: a name that no setting has.
+        pydantic.ValidationError: a value out of range.
+    """
+    rest = dict(given)
+    groups: dict[str, Any] = {"retain": rest.pop("retain")} if "retain" in rest else {}
+    if "model" in rest:
+        rest["name"] = rest.pop("model")
+    for group, field in RunSettings.model_fields.items():
+        if isinstance(field.default, Settings):
+            kind = type(field.default)
+            groups[group] = kind.model_validate({k: rest.pop(k) for k in list(rest) if k in kind.model_fields})
+    if rest:
+        raise UsageError(f"setting {sorted(rest)[0]!r}", "is unknown", "see docs/settings.md for all names")
+    return RunSettings.model_validate(groups)
 
 
 def parse_resolution(text: str) -> float:

@@ -11,12 +11,6 @@ from pydantic import ValidationError
 from reporters.profiles.profile import CARD, Profile
 from wsi_pipeline.errors import ModelError
 
-_GEMMA_TURNS = {
-    "opening": "<bos><start_of_turn>user\n",
-    "closing": "<end_of_turn>\n<start_of_turn>model\n",
-    "end": "<end_of_turn>",
-}
-
 _MERGE = (
     "Below are findings from different regions of the slides of one specimen, each with an id.\n"
     "{findings}\n"
@@ -41,7 +35,9 @@ MEDGEMMA_15 = Profile(
         "Tissue: {tissue}\nProcedure: {procedure}\nContext: {context}"
     ),
     merge_prompt=_MERGE,
-    **_GEMMA_TURNS,
+    opening="<bos><start_of_turn>user\n",
+    closing="<end_of_turn>\n<start_of_turn>model\n",
+    end="<end_of_turn>",
 )
 
 GEMMA_3 = MEDGEMMA_15.model_copy(
@@ -77,7 +73,9 @@ def find_profile(name: str, folder: Path, config: dict[str, Any]) -> Profile:
         try:
             return Profile.model_validate_json(card.read_text())
         except ValidationError as error:
-            raise ModelError(card, f"is no valid profile ({error.error_count()} errors)", "see docs/models.md") from None
+            raise ModelError(
+                card, f"is no valid profile ({error.error_count()} errors)", "see docs/models.md"
+            ) from None
     if config.get("model_type") != "gemma3" or "vision_config" not in config:
         raise ModelError(
             f"model {name!r}",

@@ -63,7 +63,12 @@ def build_model(shape: Shape, tokenizer: Any, seed: int) -> Any:
     Full-attention layers get rotary positions stretched by 1e7, which is none: what they learn at a few
     hundred patches then holds at lengths never trained on.
     """
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, SiglipVisionConfig
+    from transformers import (
+        Gemma3Config,
+        Gemma3ForConditionalGeneration,
+        Gemma3TextConfig,
+        SiglipVisionConfig,
+    )
 
     torch.manual_seed(seed)
     ids = tokenizer.convert_tokens_to_ids

@@ -59,12 +59,12 @@ def train_tower(
             _soft_cross_entropy(logits[t], _turned_cells(target[rows], turn)) for t, target in targets.items()
         ]).mean()  # fmt: skip
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         if step % 100 == 99:
-            emit("train.tower", step=step + 1, steps=steps, loss=round(float(loss), 4))
+            emit("train.tower", step=step + 1, steps=steps, loss=round(loss.item(), 4))
     return model.eval()
 
 

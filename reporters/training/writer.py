@@ -27,20 +27,31 @@ _EARLY, _MIDDLE = 2, 3
 
 
 @dataclass(frozen=True)
+class Truth:
+    """Classes for the auxiliary heads; normal ones are numbered before lesions.
+
+    Attributes:
+        patches: per slide (n,) class of each patch.
+        slides: class of each slide.
+    """
+
+    patches: Sequence[NDArray[np.int64]]
+    slides: Sequence[int]
+
+
+@dataclass(frozen=True)
 class TrainingCase:
     """One part to learn from.
 
     Attributes:
         tokens: per slide (n, T, D), before the projector; the same T on all.
         text: the report.
-        patch_labels: per slide (n,) class of each patch, for the auxiliary heads; None trains without.
-        slide_labels: class of each slide.
+        truth: for the auxiliary heads; None trains this case without.
     """
 
     tokens: Sequence[NDArray[np.float32]]
     text: str
-    patch_labels: Sequence[NDArray[np.int64]] | None = None
-    slide_labels: Sequence[int] | None = None
+    truth: Truth | None = None
 
 
 class Heads(nn.Module):
@@ -102,14 +113,20 @@ class WriterTrainer:
         for step in range(1, steps + 1):
             answer, auxiliary = self.losses(self.collate(next(batches)))
             optimiser.zero_grad()
-            (answer + 0.5 * auxiliary).backward()
+            (answer + 0.5 * auxiliary).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
             schedule.step()
             running += float(answer.detach())
             if step % 50 == 0:
                 curve.append(round(running / 50, 4))
-                emit("train.writer", step=step, steps=steps, loss=curve[-1], auxiliary=round(float(auxiliary), 4))
+                emit(
+                    "train.writer",
+                    step=step,
+                    steps=steps,
+                    loss=curve[-1],
+                    auxiliary=round(auxiliary.item(), 4),
+                )
                 running = 0.0
         self.model.eval()
         return curve
@@ -172,17 +189,23 @@ class WriterTrainer:
             ids[row, :start], ids[row, start:stop] = made.ids, answer
             types[row, :start], mask[row, :stop] = made.types, 1
             labels[row, start:stop] = answer
-            if case.patch_labels is not None and case.slide_labels is not None:
-                self._aim(case, made, answer, row * length, chunks, slides, lines)
+            if case.truth is not None:
+                self._aim(case.truth, made, answer, row * length, chunks, slides, lines)
         features = np.concatenate([t.reshape(-1, t.shape[-1]) for c in cases for t in c.tokens])
         return Batch(
-            *(torch.from_numpy(np.ascontiguousarray(a)) for a in (ids, types, mask, features.astype(np.float32), labels)),
-            chunks.tensors(), slides.tensors(), lines.tensors(),
-        )  # fmt: skip
+            ids=torch.from_numpy(ids),
+            types=torch.from_numpy(types),
+            mask=torch.from_numpy(mask),
+            features=torch.from_numpy(features.astype(np.float32)),
+            labels=torch.from_numpy(labels),
+            chunks=chunks.tensors(),
+            slides=slides.tensors(),
+            lines=lines.tensors(),
+        )
 
     def _aim(
         self,
-        case: TrainingCase,
+        truth: Truth,
         made: Input,
         answer: list[int],
         offset: int,
@@ -190,17 +213,16 @@ class WriterTrainer:
         slides: _Targets,
         lines: _Targets,
     ) -> None:
-        assert case.patch_labels is not None and case.slide_labels is not None
-        labels = np.concatenate(case.patch_labels)
+        labels = np.concatenate(truth.patches)
         normal = int(labels.min())
         for position, _, first, last in made.chunk_ends:
             # a chunk shows the lesion when any of its patches does; benign classes sort before lesions
             chunks.add(offset + position, int(labels[first:last].max(initial=normal)))
-        numbers = np.repeat(np.arange(1, len(case.tokens) + 1), [len(t) for t in case.tokens])
+        numbers = np.repeat(np.arange(1, len(truth.patches) + 1), [len(p) for p in truth.patches])
         per_patch = len(made.soft) // max(len(labels), 1)
         slides.extend(offset + made.soft[per_patch - 1 :: per_patch], numbers)
-        colons = [k for k, token in enumerate(answer) if token == self.colon][: len(case.tokens)]
-        lines.extend(np.array(colons) + offset + len(made.ids), np.array(case.slide_labels))
+        colons = [k for k, token in enumerate(answer) if token == self.colon][: len(truth.slides)]
+        lines.extend(np.array(colons) + offset + len(made.ids), np.array(truth.slides))
 
 
 class _Targets:

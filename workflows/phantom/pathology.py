@@ -75,11 +75,16 @@ class Organ:
 
 
 _COLON = Motif(spacing=88, outer=36, lumen=15, wobble=0.1, stroma_nuclei=0.25, stroma_eosin=0.45)
-_BREAST = Motif(
-    spacing=150, outer=46, lumen=12, wobble=0.3, stroma_eosin=0.85, stroma_nuclei=0.06, fibre=0.45, fat=0.4
-)
+_BREAST = Motif(spacing=150, outer=46, lumen=12, wobble=0.3, stroma_eosin=0.85, stroma_nuclei=0.06, fibre=0.45, fat=0.4)
 _PROSTATE = Motif(
-    spacing=165, outer=66, lumen=44, wobble=0.32, stroma_eosin=0.75, stroma_nuclei=0.1, fibre=0.55, wall_haem=0.25
+    spacing=165,
+    outer=66,
+    lumen=44,
+    wobble=0.32,
+    stroma_eosin=0.75,
+    stroma_nuclei=0.1,
+    fibre=0.55,
+    wall_haem=0.25,
 )
 _NODE = Motif(
     spacing=250, outer=100, lumen=70, wobble=0.12, lumen_eosin=0.3, lumen_nuclei=0.4, wall_nuclei=0.95,
@@ -157,10 +162,6 @@ def write_report(organ: Organ, diagnosis: Diagnosis, lesion_on: Sequence[bool]) 
 
     One line per slide, then the bottom line, which the lines above let a reader check.
     """
-    lines = [
-        f"Slide {n}: {(diagnosis if shown else organ.benign).text}" for n, shown in enumerate(lesion_on, 1)
-    ]
-    seen = [str(n) for n, shown in enumerate(lesion_on, 1) if shown] or [
-        str(n) for n in range(1, len(lesion_on) + 1)
-    ]
+    lines = [f"Slide {n}: {(diagnosis if shown else organ.benign).text}" for n, shown in enumerate(lesion_on, 1)]
+    seen = [str(n) for n, shown in enumerate(lesion_on, 1) if shown] or [str(n) for n in range(1, len(lesion_on) + 1)]
     return "\n".join([*lines, f"{organ.name}, {organ.procedure};", diagnosis.text, f"Seen on: {', '.join(seen)}"])

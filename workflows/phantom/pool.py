@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilers.tile import tile
-from wsi_pipeline.cases import Slide
-from wsi_pipeline.settings import TileSettings
-from wsi_pipeline.store.patches import PatchStore
 from workflows.phantom.cohort import SEEDS, Split, draw_slide
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.slide import Layout, SlideSpec, make_slide
 from workflows.phantom.tissue import FIELD_MPP
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore
 
 CELLS = 4
 """Truth is kept per patch on a CELLS × CELLS grid, as fine as the model's native tokens."""
@@ -52,7 +52,7 @@ def pool_specs(split: Split, benign: int, per_lesion: int) -> list[SlideSpec]:
 
 
 def build_pool(root: Path, specs: list[SlideSpec], workers: int) -> Iterator[PoolSlide]:
-    """Make and tile slides in `workers` processes; what is there already is kept. Slides without tissue are left out."""
+    """Make and tile slides in `workers` processes; what is there is kept. Slides without tissue are left out."""
     root.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
         for made in pool.map(_make_one, [root] * len(specs), specs, chunksize=4):

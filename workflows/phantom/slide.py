@@ -175,7 +175,7 @@ def _folds(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     if rng.random() > 0.33:
         return np.ones(shape, np.float32)
     band = smooth_noise(rng, shape, 500) - rng.uniform(-0.5, 0.5)
-    return 1 + 1.1 * np.exp(-((band / 0.03) ** 2))
+    return np.asarray(1 + 1.1 * np.exp(-((band / 0.03) ** 2)), np.float32)
 
 
 def _pen(rng: np.random.Generator, shape: tuple[int, int]) -> Field:

@@ -53,15 +53,15 @@ def draw(rng: np.random.Generator, motif: Motif, shape: tuple[int, int]) -> Stai
     lumen = _ramp(motif.lumen - distance, 4.0) if motif.lumen > 0 else np.zeros(shape, np.float32)
     fibre = smooth_noise(rng, shape, 10, aspect=5.0) * motif.fibre
     cloud = smooth_noise(rng, shape, 60)
-    eosin = np.clip(motif.stroma_eosin * (1 + 0.5 * fibre + 0.1 * cloud), 0, None)
-    haem = np.full(shape, motif.stroma_haem, np.float32)
-    nuclei = np.full(shape, motif.stroma_nuclei, np.float32)
+    eosin: Field = np.clip(motif.stroma_eosin * (1 + 0.5 * fibre + 0.1 * cloud), 0, None).astype(np.float32)
+    haem: Field = np.full(shape, motif.stroma_haem, np.float32)
+    nuclei: Field = np.full(shape, motif.stroma_nuclei, np.float32)
     if motif.infiltrate:
         level = np.quantile(cloud, 1 - motif.infiltrate)
         nuclei = nuclei + (0.95 - nuclei) * _ramp((cloud - level) * 20, 5.0)
     if motif.files:
         phase = distance / 14 + 2.5 * smooth_noise(rng, shape, 90)
-        nuclei = nuclei + motif.files * 0.8 * np.clip(np.cos(phase) * 1.6 - 0.6, 0, 1)
+        nuclei = nuclei + motif.files * 0.8 * np.clip(np.cos(phase) * 1.6 - 0.6, 0, 1).astype(np.float32)
     if motif.fat:
         eosin, haem, nuclei = _add_fat(rng, motif.fat, eosin, haem, nuclei)
     eosin = eosin + wall * (motif.wall_eosin - eosin)
@@ -100,7 +100,7 @@ def _add_fat(
     lobes = smooth_noise(rng, eosin.shape, 140)
     weight = _ramp((lobes - np.quantile(lobes, 1 - fraction)) * 60, 10.0)
     cells = _structures(rng, Motif(spacing=64, outer=0, lumen=0, wobble=0.1), eosin.shape)
-    membrane = np.clip((cells - 27) / 8, 0, 1)
+    membrane: Field = np.clip((cells - 27) / 8, 0, 1).astype(np.float32)
     return (
         eosin + weight * (0.5 * membrane - eosin),
         haem * (1 - weight),
@@ -109,4 +109,4 @@ def _add_fat(
 
 
 def _ramp(signed_um: Field, width_um: float) -> Field:
-    return np.clip(signed_um / width_um + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(signed_um / width_um + 0.5, 0, 1), np.float32)

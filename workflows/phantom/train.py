@@ -17,7 +17,7 @@ from torch import Tensor
 from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
 from reporters.training.tower import CellClassifier, as_pixels, train_tower
-from reporters.training.writer import TrainingCase, WriterTrainer
+from reporters.training.writer import TrainingCase, Truth, WriterTrainer
 from workflows.phantom.cohort import MAX_SLIDES
 from workflows.phantom.pathology import ORGANS, VERSION, Organ, write_report
 from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
@@ -65,6 +65,10 @@ class Recipe:
     seed: int = 0
 
 
+QUICK = Recipe(benign=2, per_lesion=1, tower_steps=20, views=1, writer_steps=20)
+"""Runs through every step in a minute or two."""
+
+
 @dataclass(frozen=True)
 class LearntSlide:
     """A pool slide as the writer sees it: tokens per view, and truth."""
@@ -73,6 +77,9 @@ class LearntSlide:
     label: int
     tokens: tuple[NDArray[np.float32], ...]
     patch_labels: NDArray[np.int64]
+
+
+ByLabel = dict[int, list[LearntSlide]]
 
 
 def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, Any]:
@@ -86,16 +93,14 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     """
     started = time.monotonic()
     pool = _pool(work, "train", recipe.benign, recipe.per_lesion, workers)
-    held_out = _pool(work, "calibration", recipe.benign // 6, recipe.per_lesion // 7, workers)
+    held_out = _pool(work, "calibration", -(-recipe.benign // 6), -(-recipe.per_lesion // 7), workers)
     pooled = time.monotonic()
     tokenizer = build_tokenizer(_all_texts())
     shape = Shape(context=PROFILE.context)
     model = build_model(shape, tokenizer, recipe.seed)
 
     images, targets = _patches(pool, shape.pixels)
-    classifier = train_tower(
-        model.model.vision_tower, images, targets, steps=recipe.tower_steps, seed=recipe.seed
-    )
+    classifier = train_tower(model.model.vision_tower, images, targets, steps=recipe.tower_steps, seed=recipe.seed)
     patch_accuracy = _patch_accuracy(classifier, *_patches(held_out, shape.pixels))
     towered = time.monotonic()
 
@@ -189,9 +194,7 @@ def _patch_accuracy(classifier: CellClassifier, images: Tensor, targets: dict[in
         truth = targets[grid].argmax(-1)
         normal = clear & (truth < len(ORGANS))
         figures[f"right, T={grid}"] = round(float((guess == truth)[clear].float().mean()), 4)
-        figures[f"normal called lesion, T={grid}"] = round(
-            float((guess >= len(ORGANS))[normal].float().mean()), 4
-        )
+        figures[f"normal called lesion, T={grid}"] = round(float((guess >= len(ORGANS))[normal].float().mean()), 4)
     return figures
 
 
@@ -218,21 +221,25 @@ def _learn(model: Any, slides: list[PoolSlide], pixels: int, views: int, seed: i
 def _stream(slides: list[LearntSlide], recipe: Recipe) -> Iterator[list[TrainingCase]]:
     """Batches without end, each of one T; cases grow from 1–3 slides to `MAX_SLIDES` over the first half."""
     rng = np.random.default_rng([recipe.seed, 6])
+    by_label = _by_label(slides)
     for step in range(recipe.writer_steps + 1):
         most = int(np.clip(3 + step / (0.4 * recipe.writer_steps) * (MAX_SLIDES - 3), 3, MAX_SLIDES))
         grid = int(rng.choice(GRIDS))
         size = max(3, 12 // (1 + most // 5) * (2 if grid == 1 else 1))
-        yield [_case(rng, slides, int(rng.integers(1, most + 1)), grid, thin=True) for _ in range(size)]
+        yield [_case(rng, by_label, int(rng.integers(1, most + 1)), grid, thin=True) for _ in range(size)]
 
 
-def _case(rng: np.random.Generator, slides: list[LearntSlide], count: int, grid: int, thin: bool) -> TrainingCase:
+def _by_label(slides: list[LearntSlide]) -> ByLabel:
+    return {n: [s for s in slides if s.label == n] for n in range(len(CLASSES))}
+
+
+def _case(rng: np.random.Generator, by_label: ByLabel, count: int, grid: int, thin: bool) -> TrainingCase:
     """A case composed of pool slides: its lesion on one to three of `count` slides, the others benign."""
     organ: Organ = ORGANS[rng.integers(len(ORGANS))]
     found = organ.diagnoses[rng.integers(len(organ.diagnoses))]
     lesion_on = np.zeros(count, bool)
     if found is not organ.benign:
         lesion_on[rng.choice(count, int(rng.integers(1, min(3, count) + 1)), replace=False)] = True
-    by_label = {n: [s for s in slides if s.organ == organ.name and s.label == n] for n in range(len(CLASSES))}
     normal, lesion = _NUMBER[organ.name, organ.benign.text], _NUMBER[organ.name, found.text]
     tokens, labels = [], []
     for shown in lesion_on:
@@ -243,7 +250,7 @@ def _case(rng: np.random.Generator, slides: list[LearntSlide], count: int, grid:
         tokens.append(pool_grid(torch.from_numpy(view), grid).numpy())
         labels.append(slide.patch_labels[keep])
     text = write_report(organ, found, [bool(v) for v in lesion_on])
-    return TrainingCase(tokens, text, labels, [lesion if s else normal for s in lesion_on])
+    return TrainingCase(tokens, text, Truth(labels, [lesion if s else normal for s in lesion_on]))
 
 
 def _kept(rng: np.random.Generator, labels: NDArray[np.int64], wanted: int) -> NDArray[np.intp]:
@@ -257,6 +264,7 @@ def _kept(rng: np.random.Generator, labels: NDArray[np.int64], wanted: int) -> N
 
 def _exact(trainer: WriterTrainer, slides: list[LearntSlide], low: int, high: int, grid: int, n: int = 100) -> float:
     rng = np.random.default_rng([7, low, grid])
-    cases = [_case(rng, slides, int(rng.integers(low, high + 1)), grid, thin=False) for _ in range(n)]
+    by_label = _by_label(slides)
+    cases = [_case(rng, by_label, int(rng.integers(low, high + 1)), grid, thin=False) for _ in range(n)]
     right = [ok for i in range(0, n, 10) for ok in trainer.exact(cases[i : i + 10])]
     return round(float(np.mean(right)), 3)

@@ -5,7 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 SLIDE_SUFFIXES = frozenset(
-    ".svs .tif .tiff .btf .ndpi .dcm .mrxs .scn .bif .vms .vmu .svslide .qptiff .jpg .jpeg .png".split()
+    [
+        ".svs",
+        ".tif",
+        ".tiff",
+        ".btf",
+        ".ndpi",
+        ".dcm",
+        ".mrxs",
+        ".scn",
+        ".bif",
+        ".vms",
+        ".vmu",
+        ".svslide",
+        ".qptiff",
+        ".jpg",
+        ".jpeg",
+        ".png",
+    ]
 )
 
 UNSUPPORTED = {

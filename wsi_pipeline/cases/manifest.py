@@ -38,7 +38,9 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Case]:
         case_id, entry = _entry(path, line, row, root or path.parent)
         if (first := seen.setdefault(entry.path.resolve(), line)) != line:
             raise UsageError(
-                f"{path}, line {line}", f"names the same slide as line {first}: {entry.relative}", "delete one row"
+                f"{path}, line {line}",
+                f"names the same slide as line {first}: {entry.relative}",
+                "delete one row",
             )
         cases.setdefault(case_id, []).append(entry)
     return [make_case(case_id, entries) for case_id, entries in cases.items()]

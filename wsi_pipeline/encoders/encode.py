@@ -14,7 +14,6 @@ from wsi_pipeline.encoders.vision import VisionTower, load_tower
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
 from wsi_pipeline.models import Checkpoint, pick_device
-from wsi_pipeline.settings import EncodeSettings
 from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.publish import publishing
@@ -24,15 +23,15 @@ _CPU_BATCH = 16
 _GPU_BATCH = 32
 
 
-def resolve_dtype(dtype: str, device: str) -> str:
-    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
-    return dtype if dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
-
-
 def tokens_fingerprint(checkpoint_revision: str, dtype: str, tokens_per_patch: int, patches: str) -> str:
     """The name of a token store: model revision, arithmetic, T and the patch store's own name."""
     return fingerprint(
-        stage="encode", schema=SCHEMA, model=checkpoint_revision, dtype=dtype, tokens=tokens_per_patch, patches=patches
+        stage="encode",
+        schema=SCHEMA,
+        model=checkpoint_revision,
+        dtype=dtype,
+        tokens=tokens_per_patch,
+        patches=patches,
     )
 
 
@@ -41,14 +40,14 @@ class Encoder:
 
     Args:
         checkpoint: whose tower.
-        settings: arithmetic.
+        dtype: torch dtype name of its arithmetic.
         batch_size: patches at a time; default by device, halved when memory runs out.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: EncodeSettings, batch_size: int | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, dtype: str, batch_size: int | None = None) -> None:
         self.checkpoint = checkpoint
         self.device = pick_device()
-        self.dtype = resolve_dtype(settings.dtype, self.device)
+        self.dtype = dtype
         self.tower: VisionTower = load_tower(checkpoint, self.device, getattr(torch, self.dtype))
         self.batch_size = batch_size or (_GPU_BATCH if self.device == "cuda" else _CPU_BATCH)
 
@@ -88,7 +87,9 @@ class Encoder:
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise ModelError(
-                    f"model {self.checkpoint.name!r}", "one patch does not fit the device's memory", "use a larger GPU"
+                    f"model {self.checkpoint.name!r}",
+                    "one patch does not fit the device's memory",
+                    "use a larger GPU",
                 ) from None
             torch.cuda.empty_cache()
             self.batch_size = half = max(1, len(batch) // 2)

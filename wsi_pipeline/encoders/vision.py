@@ -25,6 +25,9 @@ class VisionTower(nn.Module):
         dim: length of a vector.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, tower: nn.Module, pixels: int, native: int, dim: int, mean: list[float], std: list[float]):
         super().__init__()
         self.tower, self.pixels, self.native, self.dim = tower, pixels, native, dim

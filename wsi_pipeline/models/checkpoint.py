@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,22 @@ def _hub(name: str, revision: str | None, download: bool) -> Checkpoint:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja"]
+    fetch = partial(
+        snapshot_download, name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]
+    )
     try:
-        folder = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=not download)
+        try:
+            folder = fetch(local_files_only=True)
+        except LocalEntryNotFoundError:
+            if not download:
+                raise
+            folder = fetch()
     except GatedRepoError:
         raise ModelError(f"model {name!r}", "is gated and its licence is not accepted here", _WAYS_ON) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         cause = "is not on this machine" if not download else f"cannot be downloaded ({type(error).__name__})"
         raise ModelError(f"model {name!r}", cause, _WAYS_ON) from None
-    found = Path(folder)
+    found = Path(str(folder))
     return Checkpoint(name, found, found.name)
 
 
@@ -121,6 +128,11 @@ def pick_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def resolve_dtype(dtype: str, device: str) -> str:
+    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    return dtype if dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
 
 
 def _device_bytes(device: str) -> int:

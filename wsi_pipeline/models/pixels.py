@@ -11,7 +11,7 @@ from wsi_pipeline.errors import ModelError
 
 
 def resize(patches: Tensor, pixels: int) -> Tensor:
-    """(n, H, W, 3) uint8 to (n, 3, pixels, pixels) uint8, as the checkpoint's own processor does (bilinear, antialiased)."""
+    """(n, H, W, 3) uint8 to (n, 3, pixels, pixels) uint8: bilinear, antialiased, as the checkpoint's processor does."""
     images = patches.permute(0, 3, 1, 2)
     if images.shape[-1] == pixels == images.shape[-2]:
         return images

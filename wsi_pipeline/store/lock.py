@@ -101,5 +101,3 @@ def _read(path: Path) -> dict[str, object]:
 def _holder(path: Path) -> str:
     holder = _read(path)
     return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-
-

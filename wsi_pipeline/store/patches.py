@@ -42,6 +42,8 @@ class SlideFacts(BaseModel):
     requested_reader: str
     refused_readers: dict[str, str] = {}
     level0_size: tuple[int, int]
+    origin: tuple[int, int]
+    """Level-0 x, y of the scanned area: the corner of grid, thumbnail and mask."""
     levels: int
     mpp: float
     """µm per pixel of level 0 as resolved."""
@@ -86,9 +88,7 @@ class PatchWriter:
         self._pending: list[NDArray[np.uint8]] = []
         self._rows: list[tuple[tuple[int, int], float, tuple[float, ...]]] = []
 
-    def append(
-        self, patch: NDArray[np.uint8], xy: tuple[int, int], tissue: float, quality: tuple[float, ...]
-    ) -> None:
+    def append(self, patch: NDArray[np.uint8], xy: tuple[int, int], tissue: float, quality: tuple[float, ...]) -> None:
         """Add the next patch."""
         self._pending.append(patch)
         self._rows.append((xy, tissue, quality))

@@ -71,9 +71,7 @@ class TokenWriter:
         self._flush(self._held)
         if self._written != self._tokens.shape[0]:
             raise StoreError(facts.slide_id, f"{self._written} of {self._tokens.shape[0]} patches were encoded")
-        self._root.attrs.update(
-            {"schema": SCHEMA, "count": self._written, "facts": facts.model_dump(mode="json")}
-        )
+        self._root.attrs.update({"schema": SCHEMA, "count": self._written, "facts": facts.model_dump(mode="json")})
 
     def _flush(self, rows: int) -> None:
         if rows:
@@ -128,9 +126,10 @@ def pool(tokens: NDArray[np.float32], tokens_per_patch: int) -> NDArray[np.float
     side, target = isqrt(tokens.shape[1]), isqrt(tokens_per_patch)
     if side * side != tokens.shape[1] or target * target != tokens_per_patch or side % max(target, 1):
         raise StoreError(
-            "tokens", f"{tokens_per_patch} tokens per patch cannot be averaged from {tokens.shape[1]}",
+            "tokens",
+            f"{tokens_per_patch} tokens per patch cannot be averaged from {tokens.shape[1]}",
             "choose a square number whose root divides the stored grid",
         )
     k = side // target
     grid = tokens.reshape(len(tokens), target, k, target, k, tokens.shape[2])
-    return grid.mean(axis=(2, 4), dtype=np.float32).reshape(len(tokens), tokens_per_patch, -1)
+    return np.asarray(grid.mean(axis=(2, 4)).reshape(len(tokens), tokens_per_patch, -1), np.float32)

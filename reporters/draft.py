@@ -1,0 +1,176 @@
+"""Draft one part: run its plan through a writer, and turn text into sentences with evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reporters.evidence import PatchPlace, attended, strongest
+from reporters.parse import Span, citations, parse_lines, sentences
+from reporters.plan import PartPlan, Window
+from reporters.profiles import Profile
+from reporters.schema import Evidence, Finding, Sentence
+from reporters.writer import Draft, Writer
+from wsi_pipeline.cases import Part
+from wsi_pipeline.events import emit
+from wsi_pipeline.settings import ReportSettings
+from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.tokens import TokenStore
+
+
+@dataclass(frozen=True)
+class PartDraft:
+    """What was written about one part."""
+
+    diagnosis: tuple[Sentence, ...] = ()
+    no_diagnosis: str | None = None
+    specimen: str | None = None
+    seen_on: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unparsed: tuple[str, ...] = ()
+
+
+def instruction_for(profile: Profile, part: Part) -> str:
+    """The profile's prompt with what is known of the part; lines about what is not known are left out."""
+    return _fill(profile.prompt, part)
+
+
+def _fill(template: str, part: Part, findings: str = "") -> str:
+    known = {"tissue": part.tissue, "procedure": part.procedure, "context": part.context}
+    lines = []
+    for line in template.split("\n"):
+        used = [name for name in known if f"{{{name}}}" in line]
+        if all(known[name] for name in used):
+            lines.append(line.format(**known, findings=findings))
+    return "\n".join(lines)
+
+
+def draft_part(
+    part: Part,
+    plan: PartPlan,
+    writer: Writer,
+    patches: Mapping[str, PatchStore],
+    tokens: Mapping[str, TokenStore],
+    settings: ReportSettings,
+) -> PartDraft:
+    """Read every window of the plan and write the part's draft."""
+    instruction = instruction_for(writer.profile, part)
+    places = {slide: _places(store) for slide, store in patches.items()}
+    read = []
+    for number, window in enumerate(plan.windows, 1):
+        emit("write.window", part=part.title, done=number - 1, total=len(plan.windows), tokens=window.tokens)
+        counts = [len(share.patches) for share in window.slides]
+        sequence = writer.grammar.sequence(counts, plan.tokens_per_patch, instruction)
+        features = _features(window, tokens, plan.tokens_per_patch)
+        draft = writer.write(sequence, features, settings.max_new_tokens)
+        read.append((draft, [places[share.slide][i] for share in window.slides for i in share.patches]))
+    emit("write.window", part=part.title, done=len(plan.windows), total=len(plan.windows), tokens=0)
+    if writer.profile.answer == "lines" and len(plan.windows) == 1:
+        return _from_lines(*read[0], plan.windows[0], settings.evidence_patches)
+    findings = [
+        _finding(f"F{n}", window, draft, where, settings.evidence_patches)
+        for n, (window, (draft, where)) in enumerate(zip(plan.windows, read, strict=True), 1)
+    ]
+    if len(findings) == 1:
+        only = findings[0]
+        reason = None if only.sentences else "the checkpoint wrote nothing"
+        return PartDraft(only.sentences, reason, unparsed=_cut_note(read[0][0]))
+    return _merged(part, findings, writer, settings)
+
+
+def _places(store: PatchStore) -> list[PatchPlace]:
+    facts = store.facts
+    return [PatchPlace(facts.slide_id, i, int(x), int(y), facts.patch_level0) for i, (x, y) in enumerate(store.coords)]
+
+
+def _features(window: Window, tokens: Mapping[str, TokenStore], tokens_per_patch: int) -> NDArray[np.float32]:
+    parts = []
+    for share in window.slides:
+        store, first, last = tokens[share.slide], share.patches[0], share.patches[-1] + 1
+        rows = store.read(first, last, tokens_per_patch)
+        parts.append(rows[np.array(share.patches) - first])
+    return np.concatenate(parts)
+
+
+def _sentence(draft: Draft, span: Span, places: Sequence[PatchPlace], most: int) -> Sentence:
+    evidence = attended(draft, span, places, most)
+    return Sentence(text=span.text, method="attention" if evidence else "none", evidence=evidence)
+
+
+def _inherited(text: str, evidence: tuple[Evidence, ...], cites: tuple[str, ...]) -> Sentence:
+    return Sentence(text=text, method="inherited" if evidence else "none", evidence=evidence, cites=cites)
+
+
+def _finding(name: str, window: Window, draft: Draft, places: Sequence[PatchPlace], most: int) -> Finding:
+    return Finding(
+        id=name,
+        slides=tuple(share.slide for share in window.slides),
+        patches=sum(len(share.patches) for share in window.slides),
+        sentences=tuple(_sentence(draft, span, places, most) for span in sentences(draft.text)),
+        truncated=draft.truncated,
+    )
+
+
+def _from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most: int) -> PartDraft:
+    """Per-slide lines become findings with evidence on their slide; the diagnosis inherits from slides it names."""
+    lines = parse_lines(draft.text)
+    names = [share.slide for share in window.slides]
+    findings = []
+    for number, span in sorted(lines.slides.items()):
+        if number > len(names):
+            continue
+        here = [i for i, place in enumerate(places) if place.slide == names[number - 1]]
+        seen = replace(draft, attention=None if draft.attention is None else draft.attention[:, here])
+        sentence = _sentence(seen, span, [places[i] for i in here], most)
+        findings.append(Finding(id=f"F{number}", slides=(names[number - 1],), patches=len(here), sentences=(sentence,)))
+    beyond = [f"Slide {n}: {span.text}" for n, span in lines.slides.items() if n > len(names)]
+    unparsed = (*lines.rest, *beyond, *_cut_note(draft))
+    shown = tuple(names[n - 1] for n in lines.seen_on if 1 <= n <= len(names))
+    if lines.diagnosis is None:
+        reason = "the checkpoint's answer has no diagnosis line; see what it wrote below"
+        return PartDraft((), reason, lines.specimen, shown, tuple(findings), unparsed)
+    basis = [f for f in findings if f.slides[0] in shown]
+    evidence = strongest([e for f in basis for s in f.sentences for e in s.evidence], most)
+    diagnosis = _inherited(lines.diagnosis.text, evidence, tuple(f.id for f in basis))
+    return PartDraft((diagnosis,), None, lines.specimen, shown, tuple(findings), unparsed)
+
+
+def _merged(part: Part, findings: list[Finding], writer: Writer, settings: ReportSettings) -> PartDraft:
+    """One text pass over the findings of all windows; sentences inherit the evidence of what they cite."""
+    profile = writer.profile
+    if profile.merge_prompt is None:
+        reason = f"{profile.name} cannot merge the findings of {len(findings)} windows; they are listed below"
+        return PartDraft((), reason, findings=_uncited(findings, set()))
+    listed = "\n".join(f"{f.id} ({', '.join(f.slides)}): {' '.join(s.text for s in f.sentences)}" for f in findings)
+    sequence = writer.grammar.text_only(_fill(profile.merge_prompt, part, listed))
+    room = profile.context - settings.max_new_tokens
+    if len(sequence.ids) > room:
+        reason = (
+            f"the findings of {len(findings)} windows take {len(sequence.ids)} tokens and {room} are free; "
+            "they are listed below, not merged"
+        )
+        return PartDraft((), reason, findings=_uncited(findings, set()))
+    draft = writer.write(sequence, None, settings.max_new_tokens)
+    known = {f.id: f for f in findings}
+    diagnosis = []
+    for span in sentences(draft.text):
+        text, cited = citations(span.text, set(known))
+        pieces = [e for i in cited for s in known[i].sentences for e in s.evidence]
+        evidence = strongest(pieces, settings.evidence_patches)
+        if text:
+            diagnosis.append(_inherited(text, evidence, cited))
+    used = {i for s in diagnosis for i in s.cites}
+    slides = tuple(dict.fromkeys(slide for i in known if i in used for slide in known[i].slides))
+    nothing = None if diagnosis else "the merging pass wrote nothing"
+    return PartDraft(tuple(diagnosis), nothing, None, slides, _uncited(findings, used), _cut_note(draft))
+
+
+def _uncited(findings: list[Finding], used: set[str]) -> tuple[Finding, ...]:
+    return tuple(f.model_copy(update={"cited": f.id in used}) for f in findings)
+
+
+def _cut_note(draft: Draft) -> tuple[str, ...]:
+    return ("(The text was cut at the longest allowed answer, --max-new-tokens.)",) if draft.truncated else ()

@@ -1,0 +1,56 @@
+"""Facts about a slide that need no model, from its patch store."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reporters.schema import SlideReport
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.store.outcome import SlideOutcome
+from wsi_pipeline.store.patches import PatchStore
+
+BLURRED_BELOW = 15.0
+DARK_ABOVE = 0.20
+PEN_ABOVE = 0.20
+"""Same thresholds as `tilers.quality` documents; read here from stored columns."""
+
+_REMARK_FROM = 0.05
+
+
+def slide_report(slide: Slide, outcome: SlideOutcome, store: PatchStore | None) -> SlideReport:
+    """One slide's row: how it ended, what was measured, what to know about its quality."""
+    stain = slide.stain or "taken for H&E (not stated)"
+    base = SlideReport(
+        id=slide.id, part=slide.part, stain=stain, status=outcome.status, reason=outcome.reason,
+        patches_unreadable=outcome.unreadable,
+    )  # fmt: skip
+    if store is None:
+        return base
+    facts = store.facts
+    return base.model_copy(
+        update={
+            "patches": len(store),
+            "tissue_mm2": round(facts.tissue_mm2, 3),
+            "mpp": facts.mpp,
+            "mpp_source": facts.mpp_source,
+            "reader": facts.reader,
+            "warnings": facts.warnings,
+            "quality": _remarks(store),
+        }
+    )
+
+
+def _remarks(store: PatchStore) -> tuple[str, ...]:
+    if not len(store):
+        return ()
+    columns = store.quality
+    shares = {
+        "blurred": columns["focus"] < BLURRED_BELOW,
+        "folded or obscured": columns["dark"] > DARK_ABOVE,
+        "under pen marks": columns["pen"] > PEN_ABOVE,
+    }
+    return tuple(
+        f"{share:.0%} of patches {what}"
+        for what, hit in shares.items()
+        if (share := float(np.mean(hit))) >= _REMARK_FROM
+    )

@@ -1,0 +1,100 @@
+"""`report.html`: one file, no network, printable, everything from outside escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from reporters.render.pictures import SlidePictures
+from reporters.schema import Evidence, PartReport, Report, Sentence
+
+
+def render_html(report: Report, pictures: Mapping[str, SlidePictures]) -> str:
+    """The page of a report.
+
+    Args:
+        report: the data.
+        pictures: by slide; slides without are listed in words.
+    """
+    names = {slide.id: f"S{n}" for n, slide in enumerate(report.slides, 1)}
+    parts = [_part_view(part, names, pictures) for part in report.parts]
+    text = (
+        environment()
+        .get_template("report.html.jinja")
+        .render(report=report, parts=parts, names=names, rows=_rows(report))
+    )
+    return str(text)
+
+
+def _part_view(part: PartReport, names: Mapping[str, str], pictures: Mapping[str, SlidePictures]) -> dict[str, Any]:
+    """What the template needs of a part: its slides in order, those that show the diagnosis first."""
+    sentences: dict[str, list[Sentence]] = {}
+    for finding in part.findings:
+        if len(finding.slides) == 1:
+            sentences.setdefault(finding.slides[0], []).extend(finding.sentences)
+    evidence = [e for s in part.diagnosis for e in s.evidence]
+    evidence += [e for f in part.findings for s in f.sentences for e in s.evidence]
+    slides = list(dict.fromkeys([*part.seen_on, *(e.slide for e in evidence), *sentences]))
+    figures = [
+        {
+            "id": slide,
+            "name": names[slide],
+            "shows": slide in part.seen_on,
+            "sentences": sentences.get(slide, []),
+            "pictures": pictures[slide],
+            "evidence": _unique([e for e in evidence if e.slide == slide]),
+        }
+        for slide in slides
+        if slide in pictures
+    ]
+    return {
+        "report": part,
+        "figures": [f for f in figures if f["shows"] or not part.seen_on],
+        "others": [f for f in figures if not f["shows"] and part.seen_on],
+        "loose": [f for f in part.findings if len(f.slides) != 1],
+        "uncited": [f for f in part.findings if not f.cited],
+    }
+
+
+def _unique(evidence: list[Evidence]) -> list[Evidence]:
+    best: dict[int, Evidence] = {}
+    for piece in sorted(evidence, key=lambda e: -e.weight):
+        best.setdefault(piece.patch, piece)
+    return list(best.values())[:6]
+
+
+def _rows(report: Report) -> list[tuple[str, str]]:
+    p = report.provenance
+    rows = [
+        ("Software", p.software),
+        ("Model", f"{p.model}, revision {p.model_revision}" if p.model_revision else p.model),
+        ("Profile", p.profile or "none"),
+        ("Arithmetic", f"encoder {p.encoder_dtype}, writer {p.writer_dtype}" if p.encoder_dtype else "none"),
+        ("Content fingerprint", p.fingerprint),
+        ("Finished", f"{report.run.finished} on {report.run.device}, {report.run.seconds:.1f} s"),
+    ]
+    for part in report.parts:
+        if part.plan:
+            plan = part.plan
+            words = (
+                f"{plan.strategy}, {len(plan.windows)} window(s), {plan.tokens_per_patch} token(s) per patch, "
+                f"{plan.tokens:,} tokens; instruction sha256 {p.prompts.get(part.title, '')[:12]}"
+            )
+            rows.append((f"Plan, {part.title}", words))
+            rows += [("Deviation", text) for text in plan.deviations]
+    return rows
+
+
+@lru_cache(maxsize=1)
+def environment() -> Any:
+    """Templates, with escaping on and unknown names refused."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("reporters.render", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

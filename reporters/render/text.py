@@ -1,0 +1,63 @@
+"""`report.txt`: to paste into a laboratory system. Plain text, 78 columns."""
+
+from __future__ import annotations
+
+import textwrap
+
+from reporters.schema import PartReport, Report
+
+_WIDTH = 78
+
+
+def render_text(report: Report) -> str:
+    """The report in words."""
+    names = {slide.id: f"S{n}" for n, slide in enumerate(report.slides, 1)}
+    lines = [f"CASE {report.case}", "PRELIMINARY DRAFT", *_wrap(report.notice)]
+    if report.phantom:
+        lines.append("All slides are synthetic phantoms; there is no patient.")
+    for part in report.parts:
+        lines += ["", *_part(part, names)]
+    lines += ["", "SLIDES"]
+    for slide in report.slides:
+        facts = [slide.status.replace("_", " ")]
+        if slide.reason:
+            facts.append(slide.reason)
+        if slide.tissue_mm2 is not None:
+            facts.append(f"{slide.patches} patches, {slide.tissue_mm2:.2f} mm2 tissue, {slide.mpp:.4g} um/px")
+        lines += _wrap(f"{names[slide.id]} {slide.id}: {'; '.join([*facts, *slide.quality, *slide.warnings])}", "   ")
+    p = report.provenance
+    lines += ["", "PROVENANCE"]
+    lines += _wrap(f"{p.software}; model {p.model}, revision {p.model_revision or 'none'}; content {p.fingerprint}")
+    return "\n".join(lines) + "\n"
+
+
+def _part(part: PartReport, names: dict[str, str]) -> list[str]:
+    head = part.title.upper()
+    described = ", ".join(filter(None, (part.tissue, part.procedure)))
+    lines = [f"{head} - {described}" if described else head]
+    if part.specimen:
+        lines.append(f"{part.specimen};")
+    if part.no_diagnosis:
+        lines += _wrap(f"No diagnosis: {part.no_diagnosis}")
+    for sentence in part.diagnosis:
+        cites = f" [{', '.join(sentence.cites)}]" if sentence.cites and len(part.diagnosis) > 1 else ""
+        lines += _wrap(sentence.text + cites)
+    if part.seen_on:
+        lines.append(f"Seen on: {', '.join(names[s] for s in part.seen_on)}")
+    done = part.completeness
+    read = f"{done.patches_read} of {done.patches_found} patches" if part.plan else "No patches"
+    lines.append(f"{read} read, {done.slides_read} of {done.slides} slides. Confidence: {part.confidence}.")
+    if not done.complete:
+        lines.append("INCOMPLETE: negative statements are withheld.")
+    lines += [line for gap in done.gaps for line in _wrap(f"Not looked at: {gap}", "   ")]
+    for finding in part.findings:
+        where = ", ".join(names[s] for s in finding.slides)
+        mark = "" if finding.cited else " (not cited above)"
+        lines += _wrap(f"{finding.id} {where}{mark}: {' '.join(s.text for s in finding.sentences)}", "   ")
+    if part.unparsed:
+        lines += ["Also written by the model:", *[w for line in part.unparsed for w in _wrap(line, "   ")]]
+    return lines
+
+
+def _wrap(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, _WIDTH, subsequent_indent=indent, break_long_words=False) or [""]

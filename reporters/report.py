@@ -1,0 +1,111 @@
+"""The reporting stage: drafts, completeness and measurements of a case become one report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reporters.draft import PartDraft
+from reporters.measurements import slide_report
+from reporters.plan import PartPlan
+from reporters.safety import withhold
+from reporters.schema import Completeness, Finding, PartReport, Provenance, Report, Run, Sentence
+from wsi_pipeline.cases import Case, Part
+from wsi_pipeline.settings import ReportSettings
+from wsi_pipeline.store.outcome import SlideOutcome
+from wsi_pipeline.store.patches import PatchStore
+
+_HARMLESS = ("duplicate of", "not read:")
+
+
+def make_report(
+    case: Case,
+    outcomes: Mapping[str, SlideOutcome],
+    stores: Mapping[str, PatchStore],
+    drafts: Sequence[PartDraft],
+    plans: Sequence[PartPlan | None],
+    settings: ReportSettings,
+    provenance: Provenance,
+    run: Run,
+) -> Report:
+    """Fill the schema. `drafts` and `plans` are in the order of the case's parts."""
+    parts = [
+        _part_report(part, outcomes, stores, draft, plan, settings)
+        for part, draft, plan in zip(case.parts, drafts, plans, strict=True)
+    ]
+    return Report(
+        case=case.id,
+        phantom=bool(stores) and all(store.facts.phantom for store in stores.values()),
+        parts=tuple(parts),
+        slides=tuple(slide_report(s, outcomes[s.id], stores.get(s.id)) for s in case.slides),
+        provenance=provenance,
+        run=run,
+    )
+
+
+def completeness_of(part: Part, outcomes: Mapping[str, SlideOutcome], plan: PartPlan | None) -> Completeness:
+    """What of a part was read, and a line for everything that was not.
+
+    A failed slide, an undecodable region or a sample of patches leaves the part incomplete; another stain,
+    a duplicate or a slide without tissue is named and does not.
+    """
+    rows = [(slide, outcomes[slide.id]) for slide in part.slides]
+    gaps, complete = [], True
+    for slide, outcome in rows:
+        if outcome.status == "failed":
+            complete = False
+            gaps.append(f"{slide.id}: failed ({outcome.reason})")
+        elif outcome.status in ("skipped", "no_tissue"):
+            gaps.append(f"{slide.id}: {outcome.reason or 'no tissue found'}")
+            complete &= outcome.status == "no_tissue" or str(outcome.reason).startswith(_HARMLESS)
+        if outcome.unreadable:
+            complete = False
+            gaps.append(f"{slide.id}: {outcome.unreadable} patches do not decode and were left out")
+    found = sum(outcome.patches for _, outcome in rows)
+    read = plan.patches_read if plan else 0
+    if plan and read < found:
+        complete = False
+        gaps.append(f"{found - read} of {found} patches were left out by the plan")
+    return Completeness(
+        slides=len(rows),
+        slides_read=sum(outcome.status in ("done", "no_tissue") for _, outcome in rows),
+        patches_found=found,
+        patches_read=read,
+        patches_unreadable=sum(outcome.unreadable for _, outcome in rows),
+        complete=complete,
+        gaps=tuple(gaps),
+    )
+
+
+def _part_report(
+    part: Part,
+    outcomes: Mapping[str, SlideOutcome],
+    stores: Mapping[str, PatchStore],
+    draft: PartDraft,
+    plan: PartPlan | None,
+    settings: ReportSettings,
+) -> PartReport:
+    completeness = completeness_of(part, outcomes, plan)
+
+    def checked(sentences: Sequence[Sentence]) -> tuple[Sentence, ...]:
+        return tuple(withhold(s, completeness, settings.allow_incomplete) for s in sentences)
+
+    def checked_finding(finding: Finding) -> Finding:
+        return finding.model_copy(update={"sentences": checked(finding.sentences)})
+
+    diagnosis = checked(draft.diagnosis)
+    kept = not any(s.withheld for s in diagnosis)
+    return PartReport(
+        name=part.name,
+        title=part.title,
+        tissue=part.tissue,
+        procedure=part.procedure,
+        context=part.context,
+        specimen=draft.specimen,
+        diagnosis=diagnosis,
+        no_diagnosis=draft.no_diagnosis,
+        seen_on=draft.seen_on if kept else (),
+        findings=tuple(checked_finding(f) for f in draft.findings),
+        completeness=completeness,
+        plan=plan,
+        unparsed=tuple(s.text for s in checked([Sentence(text=t, method="none") for t in draft.unparsed])),
+    )

@@ -1,0 +1,246 @@
+"""One case from slides to published report: what is there already is not made again."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tilers.tile import patches_fingerprint
+from workflows.checkpoints import Model
+from workflows.tiling import TileJob, tile_all
+from wsi_pipeline.cases import Case, Slide
+from wsi_pipeline.errors import PipelineError, StoreError
+from wsi_pipeline.events import emit
+from wsi_pipeline.settings import RunSettings
+from wsi_pipeline.store.fingerprint import fingerprint
+from wsi_pipeline.store.lock import locked
+from wsi_pipeline.store.outcome import (
+    CaseOutcome,
+    CaseStatus,
+    SlideOutcome,
+    read_outcome,
+    write_outcome,
+)
+from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.paths import CaseFolder
+from wsi_pipeline.store.publish import sweep_partials
+
+REPORT_ALGORITHM = 1
+"""Raised whenever the same tokens and settings would give another report."""
+
+
+@dataclass
+class Work:
+    """A case while it is worked on.
+
+    Attributes:
+        names: fingerprint of each slide's patch store.
+        outcomes: how each slide ended, filled as they end.
+        stores: patches of the slides that are read.
+        token_stores: paths of their tokens.
+    """
+
+    case: Case
+    folder: CaseFolder
+    settings: RunSettings
+    model: Model
+    names: dict[str, str] = field(default_factory=dict)
+    outcomes: dict[str, SlideOutcome] = field(default_factory=dict)
+    stores: dict[str, PatchStore] = field(default_factory=dict)
+    token_stores: dict[str, Path] = field(default_factory=dict)
+
+
+def run_case(case: Case, out: Path, settings: RunSettings, model: Model, wait_s: float = 0.0) -> CaseOutcome:
+    """Bring a case up to date and return how it ended; never raises for what is wrong with slides or models.
+
+    Raises:
+        CaseBusyError: another process works on it.
+        ModelError: there is work, and the checkpoint cannot do it on this machine.
+        StoreError: OUT cannot be written at all.
+    """
+    folder = CaseFolder(out, case.id)
+    emit("case.start", case=case.id, slides=len(case.slides))
+    with locked(folder.lock, wait_s):
+        sweep_partials(folder.path)
+        work = Work(case, folder, settings, model)
+        name_slides(work)
+        request = _request(work)
+        previous = _previous(folder)
+        if previous is not None and _is_current(previous, request, folder):
+            emit("case.done", case=case.id, status=previous.status, report=previous.report, current=True)
+            return previous
+        model.check()  # before the first tile, and only when there is work
+        started = time.monotonic()
+        try:
+            outcome = _bring_up_to_date(work, request, started)
+        except PipelineError as error:
+            outcome = _ended(work, "failed", request, started, reason=str(error))
+        write_outcome(folder.outcome, outcome)
+        _retain(work, outcome)
+        emit(
+            "case.done", case=case.id, status=outcome.status, report=outcome.report, reason=outcome.reason,
+            current=False,
+        )  # fmt: skip
+        return outcome
+
+
+def name_slides(work: Work) -> None:
+    """Settle what needs no pixels: missing files, other stains, duplicates; name the others' stores."""
+    seen: list[Slide] = []
+    for slide in work.case.slides:
+        if slide.missing:
+            work.outcomes[slide.id] = SlideOutcome(
+                slide=slide.id,
+                status="failed",
+                stage="find",
+                reason="the manifest names it and it is not there",
+            )
+        elif not slide.is_he:
+            work.outcomes[slide.id] = SlideOutcome(slide=slide.id, status="skipped", reason=f"not read: {slide.stain}")
+        elif twin := next((other for other in seen if _same_bytes(slide.path, other.path)), None):
+            work.outcomes[slide.id] = SlideOutcome(
+                slide=slide.id, status="skipped", reason=f"duplicate of {twin.id}, byte for byte"
+            )
+        else:
+            seen.append(slide)
+            try:
+                work.names[slide.id] = patches_fingerprint(slide, work.settings.tile)
+            except PipelineError as error:
+                work.outcomes[slide.id] = _failed(slide, "open", error)
+
+
+def _same_bytes(a: Path, b: Path) -> bool:
+    if not (a.is_file() and b.is_file()) or a.stat().st_size != b.stat().st_size or not a.stat().st_size:
+        return False
+    return filecmp.cmp(a, b, shallow=False)
+
+
+def _failed(slide: Slide, stage: str, error: PipelineError) -> SlideOutcome:
+    return SlideOutcome(slide=slide.id, status="failed", stage=stage, reason=error.reason)
+
+
+def _request(work: Work) -> str:
+    """Names everything that was asked for and found before any work: the same value means the same case."""
+    return fingerprint(
+        stage="case",
+        algorithm=REPORT_ALGORITHM,
+        parts=[
+            {"name": p.name, "tissue": p.tissue, "procedure": p.procedure, "context": p.context}
+            | {"slides": [[s.id, s.stain, work.names.get(s.id)] for s in p.slides]}
+            for p in work.case.parts
+        ],
+        settled=[work.outcomes[s].model_dump() for s in sorted(work.outcomes)],
+        tile=work.settings.tile,
+        model=work.settings.model,
+        revision=work.model.revision,
+        report=work.settings.report,
+        retain=work.settings.retain,
+    )
+
+
+def _previous(folder: CaseFolder) -> CaseOutcome | None:
+    try:
+        return read_outcome(folder.outcome)
+    except StoreError:
+        return None  # damaged: the case is simply done again
+
+
+def _is_current(previous: CaseOutcome, request: str, folder: CaseFolder) -> bool:
+    """Nothing to do: same request, its report still there, and no slide that another try might save."""
+    there = previous.report is None or (folder.path / previous.report / "report.json").is_file()
+    retry = any(s.status == "failed" and s.stage == "tile" for s in previous.slides)
+    return previous.fingerprint == request and there and previous.status != "failed" and not retry
+
+
+def _bring_up_to_date(work: Work, request: str, started: float) -> CaseOutcome:
+    tile_case(work)
+    if not any(len(store) for store in work.stores.values()):
+        if any(o.status == "failed" for o in work.outcomes.values()):
+            return _ended(work, "failed", request, started, reason="no slide could be read")
+        return _ended(work, "no_tissue", request, started, reason="no tissue was found on any slide")
+    from workflows.reporting import encode_and_report
+
+    report_folder, diagnoses = encode_and_report(work, started)
+    failed = any(o.status == "failed" or o.unreadable for o in work.outcomes.values())
+    outcome = _ended(work, "incomplete" if failed else "done", request, started)
+    relative = str(report_folder.relative_to(work.folder.path))
+    return outcome.model_copy(update={"report": relative, "diagnoses": diagnoses})
+
+
+def tile_case(work: Work) -> None:
+    """Tile what has no store yet, and open every store."""
+    jobs = []
+    for slide in work.case.slides:
+        if slide.id in work.outcomes:
+            continue
+        final = work.folder.patches(slide.id, work.names[slide.id])
+        if not _usable(final):
+            jobs.append(TileJob(slide, work.settings.tile, final))
+    emit("tile.slides", case=work.case.id, total=len(jobs), kept=len(work.names) - len(jobs))
+    for job, error in tile_all(jobs, work.settings.machine):
+        if isinstance(error, StoreError):
+            raise error
+        if error is not None:
+            work.outcomes[job.slide.id] = _failed(job.slide, "tile", error)
+            emit("slide.failed", slide=job.slide.id, stage="tile", reason=error.reason)
+    for slide in work.case.slides:
+        if slide.id not in work.outcomes:
+            store = PatchStore(work.folder.patches(slide.id, work.names[slide.id]))
+            work.stores[slide.id] = store
+            work.outcomes[slide.id] = _read(slide, store)
+
+
+def _usable(final: Path) -> bool:
+    """Whether a store is there and whole; a damaged one is removed and made again."""
+    if not final.exists():
+        return False
+    try:
+        PatchStore(final)
+    except StoreError:
+        shutil.rmtree(final)
+        return False
+    return True
+
+
+def _read(slide: Slide, store: PatchStore) -> SlideOutcome:
+    unreadable = store.facts.patches_unreadable
+    if len(store):
+        return SlideOutcome(slide=slide.id, status="done", patches=len(store), unreadable=unreadable)
+    reason = next((w for w in store.facts.warnings if w.startswith("dark background")), "no tissue found")
+    return SlideOutcome(slide=slide.id, status="no_tissue", reason=reason, unreadable=unreadable)
+
+
+def _ended(work: Work, status: CaseStatus, request: str, started: float, reason: str | None = None) -> CaseOutcome:
+    rows = tuple(
+        work.outcomes.get(s.id) or SlideOutcome(slide=s.id, status="failed", stage="case", reason="not reached")
+        for s in work.case.slides
+    )
+    return CaseOutcome(
+        case=work.case.id,
+        status=status,
+        reason=reason,
+        fingerprint=request,
+        slides=rows,
+        finished=now(),
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _retain(work: Work, outcome: CaseOutcome) -> None:
+    """Patient pixels do not pile up unasked: drop what `--retain` does not name, once a report is published."""
+    if outcome.report is None or work.settings.retain == "all":
+        return
+    for store in work.stores.values():
+        shutil.rmtree(store.path, ignore_errors=True)
+    if work.settings.retain == "reports":
+        for path in work.token_stores.values():
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""The checkpoint of a run: found and checked before any slide is opened, loaded when first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from wsi_pipeline.models import Checkpoint, check_fits, find_checkpoint, pick_device, resolve_dtype
+from wsi_pipeline.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from reporters.profiles import Profile
+    from reporters.sequence import Grammar
+    from reporters.writer import Writer
+    from wsi_pipeline.encoders.encode import Encoder
+
+NONE = "none"
+
+
+class Model:
+    """A checkpoint, or none, and what is loaded of it.
+
+    Args:
+        settings: which one.
+        batch_size: of its encoder.
+        download: whether a hub checkpoint may be fetched.
+
+    Raises:
+        ModelError: it cannot be had.
+    """
+
+    def __init__(self, settings: ModelSettings, batch_size: int | None = None, download: bool = True) -> None:
+        self.settings, self._batch_size = settings, batch_size
+        self._checked = False
+        self.checkpoint: Checkpoint | None = None
+        if settings.name != NONE:
+            self.checkpoint = find_checkpoint(settings.name, settings.revision, download)
+
+    @property
+    def revision(self) -> str | None:
+        """Its revision; None without a model."""
+        return self.checkpoint.revision if self.checkpoint else None
+
+    def check(self) -> None:
+        """Refuse a checkpoint that cannot read patches or does not fit this machine.
+
+        Raises:
+            ModelError: why.
+        """
+        if self.checkpoint and not self._checked:
+            assert self.profile
+            check_fits(self.checkpoint, self.device, self.dtype)
+            self._checked = True
+
+    @cached_property
+    def device(self) -> str:
+        """Where it runs."""
+        return pick_device()
+
+    @cached_property
+    def dtype(self) -> str:
+        """Its arithmetic on this device."""
+        return resolve_dtype(self.settings.dtype, self.device)
+
+    @cached_property
+    def profile(self) -> Profile | None:
+        """What it was trained on; None without a model."""
+        if self.checkpoint is None:
+            return None
+        from reporters.profiles import find_profile
+
+        return find_profile(self.checkpoint.name, self.checkpoint.folder, self.checkpoint.config)
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        """Its sequence grammar; loads the tokenizer only."""
+        from reporters.writer import make_grammar
+
+        assert self.checkpoint
+        assert self.profile
+        return make_grammar(self.checkpoint, self.profile)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Its vision tower, loaded."""
+        from wsi_pipeline.encoders.encode import Encoder
+
+        assert self.checkpoint
+        return Encoder(self.checkpoint, self.dtype, self._batch_size)
+
+    @cached_property
+    def writer(self) -> Writer:
+        """All of it, loaded."""
+        from reporters.writer import Writer
+
+        assert self.checkpoint
+        return Writer(self.checkpoint, self.dtype)

@@ -1,0 +1,185 @@
+"""What a run would do and cost, without touching OUT: surveys the slides, plans, and times one patch here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from workflows.checkpoints import Model
+from wsi_pipeline.cases import Case, Slide
+from wsi_pipeline.errors import PipelineError
+from wsi_pipeline.settings import RunSettings
+
+_BYTES_PER_PIXEL = {"jpeg": 205 * 1024 / 768**2, "zstd": 1297 * 1024 / 768**2}
+"""Measured on H&E at JPEG quality 90, 4:4:4, and for zstd level 3."""
+
+
+@dataclass(frozen=True)
+class SlideEstimate:
+    """What is expected of one slide; `problem` says why nothing is."""
+
+    slide: str
+    part: str | None
+    mpp: float | None = None
+    mpp_source: str = ""
+    patches: int = 0
+    seconds_per_patch: float = 0.0
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class CaseEstimate:
+    """What is expected of one case."""
+
+    case: str
+    slides: tuple[SlideEstimate, ...]
+    plans: tuple[str, ...]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is expected of a run on this machine."""
+
+    cases: tuple[CaseEstimate, ...]
+    model: str
+    patch_bytes: int
+    hours: float
+
+
+def estimate(cases: Sequence[Case], settings: RunSettings) -> Estimate:
+    """Survey every slide and add up patches, bytes, tokens and hours.
+
+    Raises:
+        ModelError: the checkpoint is not on this machine or does not fit it.
+    """
+    model = Model(settings.model, download=False)
+    model.check()
+    found = tuple(_case(case, settings, model) for case in cases)
+    patches = sum(s.patches for c in found for s in c.slides)
+    tiling = sum(s.patches * s.seconds_per_patch for c in found for s in c.slides) / settings.machine.workers
+    seconds = tiling + _model_seconds(model, patches, found, settings)
+    size = settings.tile.patch_size**2 * _BYTES_PER_PIXEL[settings.tile.codec]
+    return Estimate(found, settings.model.name, int(patches * size), seconds / 3600)
+
+
+def _case(case: Case, settings: RunSettings, model: Model) -> CaseEstimate:
+    slides = tuple(_slide(slide, settings) for slide in case.slides)
+    counts = {s.slide: s.patches for s in slides if s.patches}
+    plans, tokens = [], 0
+    for part in case.parts:
+        mine = {s.id: counts[s.id] for s in part.slides if s.id in counts}
+        if model.profile is None or not mine:
+            plans.append(f"{part.title}: nothing for a model to read")
+            continue
+        from reporters.draft import instruction_for
+        from reporters.plan import make_plan
+
+        plan = make_plan(
+            mine, model.profile, model.grammar, instruction_for(model.profile, part), settings.report,
+            settings.tile.patch_size, settings.tile.mpp,
+        )  # fmt: skip
+        tokens += plan.tokens
+        plans.append(
+            f"{part.title}: {plan.strategy}, {plan.patches_read} of {plan.patches_found} patches, "
+            f"{len(plan.windows)} window(s), {plan.tokens_per_patch} token(s) per patch, {plan.tokens:,} tokens"
+        )
+    return CaseEstimate(case.id, slides, tuple(plans), tokens)
+
+
+def _slide(slide: Slide, settings: RunSettings) -> SlideEstimate:
+    from tilers.geometry import pick_level
+    from tilers.tile import read_patch, survey
+
+    if slide.missing or not slide.is_he:
+        return SlideEstimate(slide.id, slide.part, problem="missing" if slide.missing else f"not read: {slide.stain}")
+    try:
+        found = survey(slide, settings.tile)
+    except PipelineError as error:
+        return SlideEstimate(slide.id, slide.part, problem=error.reason)
+    with closing(found.reader):
+        seconds = 0.0
+        if len(found.candidates):
+            level = pick_level(found.reader.downsamples, settings.tile.mpp, found.resolution.mpp)
+            x, y = (int(v) for v in found.grid.origins[found.candidates[0]])
+            started = time.perf_counter()
+            try:
+                read_patch(found.reader, found.grid, level, (x, y), settings.tile.patch_size)
+            except Exception:  # a sample; tiling itself will say what is wrong
+                seconds = 0.1
+            seconds += time.perf_counter() - started + 0.01
+        return SlideEstimate(
+            slide.id,
+            slide.part,
+            found.resolution.mpp,
+            found.resolution.source,
+            len(found.candidates),
+            seconds,
+        )
+
+
+def _model_seconds(model: Model, patches: int, cases: Sequence[CaseEstimate], settings: RunSettings) -> float:
+    """Two operations per parameter and token, against the rate of a matrix product measured here."""
+    if model.checkpoint is None or not patches:
+        return 0.0
+    vision: dict[str, Any] = model.checkpoint.config["vision_config"]
+    grid = (vision["image_size"] // vision["patch_size"]) ** 2
+    per_layer = 4 * vision["hidden_size"] ** 2 + 2 * vision["hidden_size"] * vision["intermediate_size"]
+    tower = 2 * vision["num_hidden_layers"] * per_layer * grid * patches
+    tokens = sum(case.tokens for case in cases)
+    parts = sum(len(case.plans) for case in cases)
+    reading = 2 * model.checkpoint.parameters * tokens
+    weight_bytes = model.checkpoint.parameters * (2 if model.dtype == "bfloat16" else 4)
+    rate, bandwidth = _measured_rates(model)
+    writing = parts * min(settings.report.max_new_tokens, 256) * weight_bytes / bandwidth
+    return float((tower + reading) / (0.5 * rate) + writing)
+
+
+def _measured_rates(model: Model) -> tuple[float, float]:
+    """Operations per second of a matrix product, and bytes per second of a copy, on the model's device."""
+    import torch
+
+    device, dtype = model.device, getattr(torch, model.dtype)
+    a = torch.randn(1024, 1024, device=device, dtype=dtype)
+    big = torch.empty(64 * 2**20, dtype=torch.uint8, device=device)
+
+    def timed(work: Any) -> float:
+        work()
+        started = time.perf_counter()
+        for _ in range(5):
+            work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds: float = time.perf_counter() - started
+        return seconds / 5
+
+    operations, moved = 2 * 1024**3, 2 * big.numel()
+    return operations / timed(lambda: a @ a), moved / timed(big.clone)
+
+
+def describe(found: Estimate) -> str:
+    """The estimate in lines."""
+    lines = []
+    for case in found.cases:
+        lines.append(f"{case.case}")
+        for s in case.slides:
+            part = f" part {s.part}" if s.part else ""
+            what = s.problem or f"{s.mpp:.4g} µm/px ({s.mpp_source}), about {s.patches} patches"
+            lines.append(f"  slide {s.slide}{part}: {what}")
+        lines += [f"  {plan}" for plan in case.plans]
+    slides = [s for case in found.cases for s in case.slides]
+    patches = sum(s.patches for s in slides)
+    tokens = sum(case.tokens for case in found.cases)
+    lines.append(
+        f"{len(found.cases)} cases, {len(slides)} slides ({sum(s.problem is not None for s in slides)} not usable), "
+        f"{patches:,} patches, {found.patch_bytes / 2**20:,.0f} MiB of patches, {tokens:,} tokens for {found.model}; "
+        f"about {_duration(found.hours)} on this machine. Nothing was written."
+    )
+    return "\n".join(lines)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"

@@ -1,0 +1,59 @@
+"""What each reader sees in a slide, which resolution source wins, and what would be tiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from tilers.geometry import pick_level
+from tilers.readers import READERS, open_slide
+from tilers.resolution import resolve
+from tilers.tile import survey
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.errors import PipelineError
+from wsi_pipeline.settings import TileSettings
+
+
+def inspect(path: Path, settings: TileSettings) -> Iterator[str]:
+    """Lines about one slide. Label and macro images are not opened; other properties are not shown."""
+    yield f"{path}"
+    for name in READERS:
+        try:
+            reader = open_slide(path, name).reader
+        except PipelineError as error:
+            yield f"  {name}: {error.cause}"
+            continue
+        with closing(reader):
+            sizes = ", ".join(f"{d:.6g}" for d in reader.downsamples)
+            yield f"  {name}: {reader.size[0]}×{reader.size[1]}, levels {sizes}, vendor {reader.vendor or 'unknown'}"
+            stated = {
+                "µm/px (vendor)": reader.mpp_xy and f"{reader.mpp_xy[0]:g} × {reader.mpp_xy[1]:g}",
+                "µm/px (TIFF tags)": reader.tiff_mpp and f"{reader.tiff_mpp:g}",
+                "objective": reader.objective_power and f"{reader.objective_power:g}X",
+            }
+            yield "    states " + (", ".join(f"{k} {v}" for k, v in stated.items() if v) or "no resolution")
+            try:
+                resolution = resolve(path, reader, None, settings)
+                yield f"    resolution {resolution.mpp:g} µm/px from {resolution.source}"
+            except PipelineError as error:
+                yield f"    {error.reason}"
+    yield from _would_be(path, settings)
+
+
+def _would_be(path: Path, settings: TileSettings) -> Iterator[str]:
+    try:
+        found = survey(Slide(path.stem, path), settings)
+    except PipelineError as error:
+        yield f"  would fail: {error.reason}"
+        return
+    with closing(found.reader):
+        for warning in found.warnings:
+            yield f"  warning: {warning}"
+        level = pick_level(found.reader.downsamples, settings.mpp, found.resolution.mpp)
+        area = float(found.mask.sum()) * found.overview.mpp**2 / 1e6
+        yield (
+            f"  would be tiled by {found.reader.name} from level {level}: {len(found.candidates)} of "
+            f"{found.grid.columns * found.grid.rows} patches of {settings.patch_size} px at {settings.mpp:g} µm/px "
+            f"hold tissue, {area:.2f} mm²"
+        )

@@ -1,0 +1,205 @@
+"""From the patches of a case to its published report: plan, encode what the plan needs, draft, render."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reporters.draft import PartDraft, draft_part, instruction_for
+from reporters.gate import why_not
+from reporters.plan import PartPlan, make_plan
+from reporters.render import render_html, render_text, take_pictures
+from reporters.report import make_report
+from reporters.schema import SCHEMA, Provenance, Report, Run
+from wsi_pipeline.cases import Part
+from wsi_pipeline.errors import StoreError
+from wsi_pipeline.events import emit
+from wsi_pipeline.store.fingerprint import fingerprint
+from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.publish import publishing
+from wsi_pipeline.store.tokens import TokenStore
+
+if TYPE_CHECKING:
+    from workflows.case import Work
+
+PlannedPart = tuple[Part, PartPlan | None, str | None]
+"""A part, its plan, or why it has none."""
+
+
+def encode_and_report(work: Work, started: float) -> tuple[Path, tuple[str, ...]]:
+    """Publish the case's report unless the newest one already is it.
+
+    Returns:
+        Its folder, and a line per part for lists of cases.
+    """
+    planned = [_plan(part, work) for part in work.case.parts]
+    tokens = _encode(planned, work)
+    name = _content_name(planned, work)
+    if (existing := _published(work, name)) is not None:
+        folder, report = existing
+        return folder, _headlines(report)
+    drafts = [_draft(part, plan, reason, work, tokens) for part, plan, reason in planned]
+    report = make_report(
+        work.case, work.outcomes, work.stores, drafts, [plan for _, plan, _ in planned],
+        work.settings.report, _provenance(planned, work, name), _run_block(work, started),
+    )  # fmt: skip
+    return _publish(report, work), _headlines(report)
+
+
+def encode_case(work: Work) -> None:
+    """Plan and encode only."""
+    _encode([_plan(part, work) for part in work.case.parts], work)
+
+
+def _slides_to_read(part: Part, work: Work) -> dict[str, PatchStore]:
+    return {s.id: store for s in part.slides if (store := work.stores.get(s.id)) is not None and len(store)}
+
+
+def _plan(part: Part, work: Work) -> PlannedPart:
+    stores = _slides_to_read(part, work)
+    counts = {slide: len(store) for slide, store in stores.items()}
+    profile = work.model.profile
+    facts = {slide: store.facts for slide, store in stores.items()}
+    if (reason := why_not(profile, facts, sum(counts.values()))) is not None or profile is None:
+        return part, None, reason
+    plan = make_plan(
+        counts, profile, work.model.grammar, instruction_for(profile, part), work.settings.report,
+        work.settings.tile.patch_size, work.settings.tile.mpp,
+    )  # fmt: skip
+    emit(
+        "plan", part=part.title, strategy=plan.strategy, tokens_per_patch=plan.tokens_per_patch,
+        windows=len(plan.windows), tokens=plan.tokens, patches=plan.patches_read,
+    )  # fmt: skip
+    return part, plan, None
+
+
+def _encode(planned: Sequence[PlannedPart], work: Work) -> dict[str, TokenStore]:
+    """Token stores of every slide in a plan, at the T the plan needs."""
+    from wsi_pipeline.encoders.encode import tokens_fingerprint
+
+    stores: dict[str, TokenStore] = {}
+    for _, plan, _ in planned:
+        if plan is None:
+            continue
+        for slide in dict.fromkeys(share.slide for window in plan.windows for share in window.slides):
+            name = tokens_fingerprint(
+                str(work.model.revision), work.model.dtype, plan.tokens_per_patch, work.names[slide]
+            )
+            final = work.folder.tokens(slide, name)
+            if not final.exists():
+                work.model.encoder.encode(work.stores[slide], work.names[slide], plan.tokens_per_patch, final)
+            work.token_stores[slide] = final
+            stores[slide] = TokenStore(final)
+            if stores[slide].facts.revision != work.model.revision:
+                raise StoreError(final, "holds tokens of another model revision", "delete it and run again")
+    return stores
+
+
+def _draft(
+    part: Part, plan: PartPlan | None, reason: str | None, work: Work, tokens: dict[str, TokenStore]
+) -> PartDraft:
+    if plan is None:
+        return PartDraft(no_diagnosis=reason)
+    return draft_part(part, plan, work.model.writer, _slides_to_read(part, work), tokens, work.settings.report)
+
+
+def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:
+    """Names the content of the report: plans, tokens, model, settings, and how every slide ended."""
+    return fingerprint(
+        stage="report",
+        schema=SCHEMA,
+        case=work.case.id,
+        parts=[[p.name, p.tissue, p.procedure, p.context, plan, reason] for p, plan, reason in planned],
+        profile=work.model.profile,
+        revision=work.model.revision,
+        dtype=work.model.dtype if work.model.checkpoint else None,
+        settings=work.settings.report,
+        patches=work.names,
+        outcomes=[work.outcomes[s.id] for s in work.case.slides],
+    )
+
+
+def _published(work: Work, name: str) -> tuple[Path, Report] | None:
+    folders = work.folder.report_folders()
+    if not folders:
+        return None
+    try:
+        report = Report.model_validate_json((folders[-1] / "report.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return (folders[-1], report) if report.provenance.fingerprint == name else None
+
+
+def _provenance(planned: Sequence[PlannedPart], work: Work, name: str) -> Provenance:
+    model = work.model
+    prompts = {
+        part.title: hashlib.sha256(instruction_for(model.profile, part).encode()).hexdigest()
+        for part, plan, _ in planned
+        if plan and model.profile
+    }
+    used = {slide: work.folder.patches(slide, work.names[slide]) for slide in work.stores}
+    stores = {f"{slide}/patches": path.name for slide, path in used.items()}
+    stores |= {f"{slide}/tokens": path.name for slide, path in work.token_stores.items()}
+    read = any(plan for _, plan, _ in planned)
+    return Provenance(
+        software=f"wsi-pipeline {version('wsi-pipeline')}",
+        model=model.settings.name,
+        model_revision=model.revision,
+        profile=model.profile.name if model.profile else None,
+        encoder_dtype=model.dtype if read else None,
+        writer_dtype=model.dtype if read else None,
+        prompts=prompts,
+        settings={
+            "tile": work.settings.tile.model_dump(mode="json"),
+            "model": model.settings.model_dump(mode="json"),
+            "report": work.settings.report.model_dump(mode="json"),
+        },
+        fingerprint=name,
+        stores=stores,
+    )
+
+
+def _run_block(work: Work, started: float) -> Run:
+    from workflows.case import now
+
+    return Run(
+        finished=now(),
+        seconds=round(time.monotonic() - started, 2),
+        host=platform.node(),
+        device=work.model.device if work.model.checkpoint else "cpu",
+    )
+
+
+def _publish(report: Report, work: Work) -> Path:
+    """Write the next numbered folder: JSON, page and text."""
+    shown: dict[str, set[int]] = {slide: set() for slide in work.stores}
+    for part in report.parts:
+        for sentence in (*part.diagnosis, *(s for f in part.findings for s in f.sentences)):
+            for piece in sentence.evidence:
+                shown[piece.slide].add(piece.patch)
+    pictures = {slide: take_pictures(work.stores[slide], patches) for slide, patches in shown.items()}
+    existing = work.folder.report_folders()
+    number = int(existing[-1].name) + 1 if existing else 1
+    final = work.folder.reports / f"{number:04d}"
+    with publishing(final) as partial:
+        (partial / "report.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (partial / "report.html").write_text(render_html(report, pictures), encoding="utf-8")
+        (partial / "report.txt").write_text(render_text(report), encoding="utf-8")
+    emit("report.published", case=report.case, folder=str(final))
+    return final
+
+
+def _headlines(report: Report) -> tuple[str, ...]:
+    lines = []
+    for part in report.parts:
+        text = part.no_diagnosis if part.no_diagnosis else " ".join(s.text for s in part.diagnosis)
+        head = f"{part.specimen}; " if part.specimen and not part.no_diagnosis else ""
+        name = f"{part.title}: " if part.name else ""
+        prefix = "no diagnosis: " if part.no_diagnosis else ""
+        lines.append(f"{name}{prefix}{head}{text}"[:240])
+    return tuple(lines)

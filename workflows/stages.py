@@ -1,0 +1,48 @@
+"""One stage for all slides, without what follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from workflows.case import Work, name_slides, tile_case
+from workflows.checkpoints import Model
+from wsi_pipeline.cases import Case, refuse_mixed_patients
+from wsi_pipeline.settings import RunSettings
+from wsi_pipeline.store.lock import locked
+from wsi_pipeline.store.paths import CaseFolder
+from wsi_pipeline.store.publish import ensure_writable, sweep_partials
+
+
+def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path, settings: RunSettings) -> list[Work]:
+    """Tile every slide, and encode it when `last` is `encode`; what is there is kept.
+
+    Returns:
+        Each case's work: outcomes, patch stores, paths of token stores.
+
+    Raises:
+        ModelError: the checkpoint cannot be had.
+        StoreError: `out` cannot be written.
+    """
+    for case in cases:
+        refuse_mixed_patients(case)
+    ensure_writable(out)
+    if last == "tile":
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"name": "none"})})
+    model = Model(settings.model, settings.machine.batch_size)
+    model.check()
+    done = []
+    for case in cases:
+        folder = CaseFolder(out, case.id)
+        with locked(folder.lock):
+            sweep_partials(folder.path)
+            work = Work(case, folder, settings, model)
+            name_slides(work)
+            tile_case(work)
+            if last == "encode":
+                from workflows.reporting import encode_case
+
+                encode_case(work)
+            done.append(work)
+    return done

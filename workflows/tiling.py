@@ -1,0 +1,89 @@
+"""Place the tiling of slides: in child processes here, or on the workers of a dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tilers.tile import tile
+from workflows.supervise import supervised
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.errors import PipelineError, UsageError
+from wsi_pipeline.settings import MachineSettings, TileSettings
+
+
+@dataclass(frozen=True)
+class TileJob:
+    """One slide to tile, and where its patches go."""
+
+    slide: Slide
+    settings: TileSettings
+    final: Path
+
+
+Ended = tuple[TileJob, PipelineError | None]
+
+
+def tile_all(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ended]:
+    """Tile every job, `machine.workers` at a time; yield each as it ends, with its error if it failed."""
+    if machine.dask_scheduler:
+        yield from _on_dask(jobs, machine)
+        return
+    with ThreadPoolExecutor(machine.workers) as pool:
+        running = [pool.submit(tile_one, job, machine) for job in jobs]
+        try:
+            for done in as_completed(running):
+                yield done.result()
+        finally:
+            for waiting in running:
+                waiting.cancel()
+
+
+def tile_one(job: TileJob, machine: MachineSettings) -> Ended:
+    """Tile one slide in a supervised child; errors are returned, so that the others go on."""
+    try:
+        supervised(
+            tile,
+            (job.slide, job.settings, job.final),
+            job.slide.path,
+            machine.tile_timeout_s,
+            machine.tile_memory_gib,
+        )
+    except PipelineError as error:
+        return job, error
+    return job, None
+
+
+def _on_dask(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ended]:
+    """Submit paths, not pixels; the workers see the same files. At most four jobs per thread are in flight."""
+    from distributed import Client, as_completed
+
+    try:
+        client = Client(machine.dask_scheduler, timeout="20s")
+    except (OSError, TimeoutError) as error:
+        raise UsageError(
+            f"--dask-scheduler {machine.dask_scheduler}",
+            f"does not answer ({error})",
+            "start `dask scheduler`",
+        ) from None
+    with client:
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise UsageError(
+                f"--dask-scheduler {machine.dask_scheduler}", "has no workers", "start `dask worker ADDRESS`"
+            )
+        waiting = iter(jobs)
+
+        def submit() -> Any:
+            job = next(waiting, None)
+            # the parent of a supervised child must not be a daemon itself: workers run with --no-nanny or threads
+            return None if job is None else client.submit(tile_one, job, machine, pure=False)
+
+        running = as_completed([f for _ in range(4 * threads) if (f := submit())])
+        for done in running:
+            if (more := submit()) is not None:
+                running.add(more)
+            yield done.result()

@@ -1,0 +1,109 @@
+"""Options that several commands share, and the settings they become. Only what was given is passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from wsi_pipeline.cases import Case
+    from wsi_pipeline.settings import RunSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _group(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+source_options = _group(
+    click.argument("slides", required=False, type=click.Path(path_type=Path)),
+    click.option(
+        "--layout", type=click.Choice(["folders", "flat"]), help="folders: a folder per case, its sub-folders are "
+        "parts. flat: each slide is a case. Default: folders."),
+    click.option(
+        "--id-pattern", metavar="REGEX",
+        help="Find the case in each path: named groups case, and optionally part, slide."),
+    click.option(
+        "--manifest", type=click.Path(path_type=Path, dir_okay=False), metavar="CSV",
+        help="Columns case_id, slide; optionally part, stain, mpp, tissue, procedure, context. Slide paths are "
+        "relative to SLIDES, or to the CSV."),
+)  # fmt: skip
+
+out_option = click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where everything goes."
+)
+
+tile_options = _group(
+    click.option("--patch-size", type=int, help="Patch edge in pixels. [768]"),
+    click.option("--resolution", "mpp", metavar="10X|MPP", help="Target: 10X, or µm per pixel. [10X = 1.0]"),
+    click.option("--reader", type=click.Choice(["auto", "openslide", "tiffslide"]), help="Who decodes. [auto]"),
+    click.option("--mpp", "default_mpp", type=float, help="µm per pixel for slides that state none."),
+    click.option("--force-mpp", type=float, help="µm per pixel for all slides, whatever they state."),
+    click.option("--allow-upsampling", is_flag=True, default=None, help="Tile slides coarser than the target."),
+    click.option("--min-tissue", type=float, help="Keep patches from this tissue fraction on. [0.05]"),
+    click.option("--codec", type=click.Choice(["jpeg", "zstd"]), help="Patch storage; zstd is lossless. [jpeg]"),
+    click.option("--jpeg-quality", type=int, help="[90]"),
+)
+
+model_options = _group(
+    click.option(
+        "--model", metavar="NAME",
+        help="Checkpoint folder, hub id, phantom, or none (measurements only). [google/medgemma-1.5-4b-it]"),
+    click.option("--revision", help="Hub revision of the model."),
+    click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Arithmetic. [auto]"),
+)  # fmt: skip
+
+report_options = _group(
+    click.option("--plan", type=click.Choice(["auto", "windows", "joint"]), help="How patches share contexts. [auto]"),
+    click.option("--max-patches", type=int, help="Read a seeded sample of this many per part. [all]"),
+    click.option("--max-new-tokens", type=int, help="Longest text of one generation. [512]"),
+    click.option("--seed", type=int, help="Of samples. [0]"),
+    click.option("--evidence-patches", type=int, help="Patches shown per sentence. [4]"),
+    click.option("--allow-incomplete", is_flag=True, default=None, help="Keep negative statements with slides unread."),
+)
+
+machine_options = _group(
+    click.option("--workers", type=int, help="Slides tiled at the same time. [1]"),
+    click.option("--batch-size", type=int, help="Patches per encoder batch. [by device]"),
+    click.option("--tile-timeout", "tile_timeout_s", type=float, metavar="S", help="Per slide. [14400]"),
+    click.option("--tile-memory", "tile_memory_gib", type=float, metavar="GIB", help="Per slide. [4]"),
+    click.option("--dask-scheduler", metavar="ADDRESS", help="Tile on this dask cluster's workers."),
+)
+
+log_option = click.option("--json-log", is_flag=True, help="One JSON object per event on standard error.")
+
+
+def settings_from(**given: Any) -> RunSettings:
+    """Settings from options; what was not given keeps its default."""
+    from wsi_pipeline.settings import gather
+
+    return gather({key: value for key, value in given.items() if value is not None})
+
+
+def cases_from(slides: Path | None, layout: str | None, id_pattern: str | None, manifest: Path | None) -> list[Case]:
+    """The cases that the source options name.
+
+    Raises:
+        UsageError: they fit nothing, or say two things.
+    """
+    from wsi_pipeline.cases import discover, read_manifest
+    from wsi_pipeline.errors import UsageError
+
+    if manifest is not None:
+        if layout or id_pattern:
+            raise UsageError("--manifest", "excludes --layout and --id-pattern", "give one of them")
+        return read_manifest(manifest, slides)
+    if slides is None:
+        raise UsageError("SLIDES", "is missing", "give a folder, a slide, or --manifest CSV")
+    if layout and id_pattern:
+        raise UsageError("--id-pattern", "excludes --layout", "give one of them")
+    return discover(slides, layout, id_pattern)  # type: ignore[arg-type]

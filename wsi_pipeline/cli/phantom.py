@@ -1,0 +1,126 @@
+"""`wsi-pipeline demo` and `wsi-pipeline phantom make|train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from wsi_pipeline.cli.options import log_option
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("demo"), show_default=True)
+@click.option("--workers", type=int, default=2, show_default=True, help="Slides tiled at the same time.")
+@log_option
+def demo(out: Path, workers: int, json_log: bool) -> None:
+    """The main job on phantom cases, offline: make slides, then tile, encode and report them."""
+    import time
+
+    from workflows.demo import demo_cases, demo_settings
+    from wsi_pipeline.cli.display import showing
+    from wsi_pipeline.cli.run import run_and_print
+
+    started = time.monotonic()
+    with showing(json_log):
+        cases = demo_cases(out / "slides", workers)
+    click.echo(f"{len(cases)} phantom cases lie in {out / 'slides'} ({time.monotonic() - started:.1f} s)", err=True)
+    sys.exit(run_and_print(cases, out, demo_settings(workers), json_log=json_log))
+
+
+@click.group()
+def phantom() -> None:
+    """Synthetic slides of known truth, and the model trained on them."""
+
+
+@phantom.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the cases.")
+@click.option("--cases", type=int, default=3, show_default=True, help="How many.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the first case; the others follow.")
+@click.option("--slides", type=int, help="Slides per case. [1 to 12, drawn]")
+@click.option("--organ", help="Colon, Breast, Prostate or Lymph node. [drawn]")
+@click.option("--diagnosis", help="As `phantom list` prints it. [drawn]")
+@click.option("--lesion-mm", type=float, help="Diameter of each focus. [drawn]")
+@click.option("--place", type=(float, float), help="Centre of the first focus, fractions of width and height. [drawn]")
+@click.option("--magnification", type=click.Choice(["10", "20", "40"]), help="Of level 0. [drawn]")
+@click.option("--levels", help="Downsamples of further levels, such as 4,16; none for no pyramid. [drawn]")
+@click.option("--file-layout", type=click.Choice(["svs", "tiff"]), help="[drawn]")
+def make(
+    out: Path,
+    cases: int,
+    seed: int,
+    slides: int | None,
+    organ: str | None,
+    diagnosis: str | None,
+    lesion_mm: float | None,
+    place: tuple[float, float] | None,
+    magnification: str | None,
+    levels: str | None,
+    file_layout: str | None,
+) -> None:
+    """Make phantom cases: slides, manifest.csv and truth.json. The same seed makes the same bytes."""
+    from workflows.phantom.cohort import draw_case, write_cases
+
+    fixed: dict[str, object] = {
+        "lesion_mm": lesion_mm,
+        "place": place,
+        "mpp": 10 / float(magnification) if magnification else None,
+        "factors": None if levels is None else _factors(levels),
+        "layout": file_layout,
+    }
+    given = {key: value for key, value in fixed.items() if value is not None}
+    try:
+        drawn = [
+            draw_case(seed + n, "test", slides=slides, organ=organ, diagnosis=diagnosis, **given) for n in range(cases)
+        ]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    write_cases(out, drawn)
+    for case in drawn:
+        click.echo(f"{out / case.id}: {len(case.slides)} slides; {case.organ}; {case.diagnosis}")
+
+
+def _factors(text: str) -> tuple[int, ...]:
+    try:
+        return () if text == "none" else tuple(int(piece) for piece in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: write 4,16 or none", param_hint="--levels") from None
+
+
+@phantom.command("list")
+def list_() -> None:
+    """Organs and diagnoses."""
+    from workflows.phantom.pathology import ORGANS
+
+    for organ in ORGANS:
+        for diagnosis in organ.diagnoses:
+            kind = "malignant" if diagnosis.malignant else "benign"
+            click.echo(f"{organ.name}\t{diagnosis.text}\t{kind}")
+
+
+@phantom.command()
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the checkpoint."
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("phantom-pool"),
+    show_default=True,
+    help="Folder for training slides, about 3 GB; kept.",
+)
+@click.option("--workers", type=int, default=2, show_default=True, help="Processes that make slides.")
+@click.option("--quick", is_flag=True, help="A few slides and steps: tries the recipe out, learns little.")
+@log_option
+def train(out: Path, work: Path, workers: int, quick: bool, json_log: bool) -> None:
+    """Train the phantom checkpoint again, with fixed seeds: about an hour on two cores."""
+    import json
+
+    from workflows.phantom.train import QUICK, Recipe
+    from workflows.phantom.train import train as train_recipe
+    from wsi_pipeline.cli.display import showing
+
+    with showing(json_log):
+        figures = train_recipe(work, out, QUICK if quick else Recipe(), workers)
+    click.echo(json.dumps(figures, indent=1))
