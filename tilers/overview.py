@@ -17,6 +17,7 @@ OVERVIEW_MPP = 8.0
 
 _MAX_EDGE = 6000
 _BLOCK = 256
+_SMALLEST = 8
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,34 @@ def read_overview(reader: Reader, mpp: float) -> Overview:
     height = max(1, math.floor(bounds.height * mpp / wanted))
     scale_x, scale_y = bounds.width / width, bounds.height / height
     level = pick_level(reader.downsamples, wanted, mpp)
-    # a block holds at most 4096² level pixels, so memory does not grow with the slide
-    block = max(1, min(_BLOCK, math.floor(4096 * reader.downsamples[level] / max(scale_x, scale_y))))
+    # a block holds at most 2048² level pixels, so memory does not grow with the slide
+    block = max(1, min(_BLOCK, math.floor(2048 * reader.downsamples[level] / max(scale_x, scale_y))))
     image = np.full((height, width, 3), 255, np.uint8)
     undecodable = np.zeros((height, width), bool)
+
+    def read(top: int, left: int, h: int, w: int) -> None:
+        area = window(
+            bounds.x + left * scale_x, bounds.y + top * scale_y, (w * scale_x, h * scale_y), reader.downsamples[level]
+        )
+        try:
+            pixels = reader.read(level, area.x, area.y, area.width, area.height)
+        except UndecodableRegion:
+            if max(h, w) <= _SMALLEST:
+                undecodable[top : top + h, left : left + w] = True
+                return
+            # a bad tile must not hide its good neighbours: narrow it down
+            for y, x, hh, ww in _quarters(top, left, h, w):
+                read(y, x, hh, ww)
+            return
+        image[top : top + h, left : left + w] = area_average(pixels, area.crop, (h, w))
+
     for top in range(0, height, block):
         for left in range(0, width, block):
-            h, w = min(block, height - top), min(block, width - left)
-            x, y = bounds.x + left * scale_x, bounds.y + top * scale_y
-            area = window(x, y, (w * scale_x, h * scale_y), reader.downsamples[level])
-            try:
-                pixels = reader.read(level, area.x, area.y, area.width, area.height)
-            except UndecodableRegion:
-                undecodable[top : top + h, left : left + w] = True
-                continue
-            image[top : top + h, left : left + w] = area_average(pixels, area.crop, (h, w))
+            read(top, left, min(block, height - top), min(block, width - left))
     return Overview(image, undecodable, wanted, bounds)
+
+
+def _quarters(top: int, left: int, h: int, w: int) -> list[tuple[int, int, int, int]]:
+    rows = [(top, -(-h // 2)), (top + -(-h // 2), h // 2)]
+    columns = [(left, -(-w // 2)), (left + -(-w // 2), w // 2)]
+    return [(y, x, hh, ww) for y, hh in rows for x, ww in columns if hh and ww]

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PilImage
 from scipy.sparse import csr_array
 
 Image = NDArray[np.uint8]
@@ -20,26 +21,14 @@ def area_average(image: Image, crop: tuple[float, float, float, float], size: tu
     height, width = size
     fx, fy = (right - left) / width, (bottom - top) / height
     if fx == fy == int(fx) and left == int(left) and top == int(top):
-        cut = image[int(top) : int(bottom), int(left) : int(right)]
-        return _block_mean(cut, int(fx))
+        box = (int(left), int(top), int(right), int(bottom))
+        return np.array(PilImage.fromarray(image).reduce(int(fx), box))
     rows = _weights(top, bottom, height, image.shape[0])
     columns = _weights(left, right, width, image.shape[1])
     tall = rows @ image.reshape(image.shape[0], -1).astype(np.float32)
     flat = tall.reshape(height, image.shape[1], 3).transpose(1, 0, 2).reshape(image.shape[1], -1)
     out = (columns @ flat).reshape(width, height, 3).transpose(1, 0, 2)
     return np.asarray(np.clip(np.rint(out), 0, 255), np.uint8)
-
-
-def _block_mean(image: Image, factor: int) -> Image:
-    if factor == 1:
-        return np.ascontiguousarray(image)
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    total = np.zeros((height, width, 3), np.uint32)
-    for dy in range(factor):
-        for dx in range(factor):
-            total += image[dy::factor, dx::factor]
-    half = factor * factor // 2
-    return ((total + half) // (factor * factor)).astype(np.uint8)
 
 
 @lru_cache(maxsize=64)

@@ -98,7 +98,8 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings) -> Survey:
     grid = make_grid(reader.bounds, settings.patch_size, settings.mpp, resolution.mpp)
     tissue = tissue_fractions(mask, grid)
     unknown = tissue_fractions(overview.undecodable, grid)
-    candidates = np.flatnonzero((tissue >= max(settings.min_tissue, 1e-6)) | (unknown > 0))
+    # where the overview does not decode, tissue is possible: such patches are read, or counted as unreadable
+    candidates = np.flatnonzero(tissue + unknown >= max(settings.min_tissue, 1e-6))
     return Survey(opened, resolution, overview, mask, grid, tissue, candidates, tuple(warnings))
 
 
@@ -130,9 +131,8 @@ def _write_patches(slide: Slide, found: Survey, settings: TileSettings, writer: 
         except UndecodableRegion:
             unreadable += 1
         else:
-            if found.tissue[index] >= settings.min_tissue:
-                columns = quality.measure(patch, valid, settings.mpp)
-                writer.append(patch, (x, y), float(found.tissue[index]), columns)
+            columns = quality.measure(patch, valid, settings.mpp)
+            writer.append(patch, (x, y), float(found.tissue[index]), columns)
         emit("tile.progress", slide=slide.id, done=done, total=len(found.candidates))
     return unreadable
 

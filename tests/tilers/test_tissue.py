@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from tests.conftest import tissue_image
+from tilers.tissue import find_pen, find_tissue
+from workflows.phantom.pathology import ORGANS
+from workflows.phantom.slide import SlideSpec, make_slide
+
+MPP = 8.0
+
+
+def recall_and_precision(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    both = (found & truth).sum()
+    return both / truth.sum(), both / max(found.sum(), 1)
+
+
+def ellipse(height: int = 300, width: int = 400) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    return ((x / width - 0.5) / 0.38) ** 2 + ((y / height - 0.5) / 0.38) ** 2 < 1
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.35])
+def test_strong_and_pale_tissue(strength: float) -> None:
+    image = 243 - (243 - tissue_image(300, 400).astype(float)) * strength
+    recall, precision = recall_and_precision(find_tissue(image.astype(np.uint8), MPP), ellipse())
+    assert recall > 0.97
+    assert precision > 0.9
+
+
+@pytest.mark.parametrize("ink", [(20, 40, 190), (20, 130, 50), (25, 25, 25)])
+def test_pen_is_no_tissue(ink: tuple[int, int, int]) -> None:
+    image = np.full((300, 400, 3), 243, np.uint8)
+    image[100:130, 50:350] = ink
+    assert find_tissue(image, MPP).mean() < 0.005
+
+
+def test_grey_glass_and_dust_are_no_tissue() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(205, 3, (300, 400, 3)).clip(0, 255).astype(np.uint8)
+    for y, x in rng.integers(5, 290, (30, 2)):
+        image[y : y + 2, x : x + 2] = 90
+    assert not find_tissue(image, MPP).any()
+
+
+def test_pen_colours_are_told_from_stain() -> None:
+    stain = np.array([[[0.45, 0.62, 0.3], [0.1, 0.5, 0.2]]], np.float32)
+    assert not find_pen(stain).any()
+
+
+@pytest.mark.parametrize("organ", ORGANS, ids=str)
+def test_phantom_tissue_is_found(organ: object, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from PIL import Image
+    from tilers.overview import read_overview
+    from tilers.readers import open_slide
+
+    name = str(organ)
+    spec = SlideSpec(4, name, organ.benign.text, width_mm=2.4, height_mm=2.0, artefacts=False)  # type: ignore[attr-defined]
+    layout = make_slide(tmp_path / "s.svs", spec)
+    overview = read_overview(open_slide(tmp_path / "s.svs").reader, 1.0)
+    truth = np.asarray(Image.fromarray(layout.tissue).resize(overview.image.shape[1::-1]))
+    recall, precision = recall_and_precision(find_tissue(overview.image, overview.mpp), truth)
+    assert recall > 0.97
+    assert precision > 0.9
