@@ -19,7 +19,7 @@ _REMARK_FROM = 0.05
 
 def slide_report(slide: Slide, outcome: SlideOutcome, store: PatchStore | None) -> SlideReport:
     """One slide's row: how it ended, what was measured, what to know about its quality."""
-    stain = slide.stain or "taken for H&E (not stated)"
+    stain = slide.stain or "H&E (assumed)"
     base = SlideReport(
         id=slide.id, part=slide.part, stain=stain, status=outcome.status, reason=outcome.reason,
         patches_unreadable=outcome.unreadable,

@@ -71,7 +71,9 @@ class Writer:
 
     def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
         from transformers import Gemma3ForConditionalGeneration
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # progress is told by events
         self.device = pick_device()
         self.profile = find_profile(checkpoint.name, checkpoint.folder, checkpoint.config)
         self.grammar = make_grammar(checkpoint, self.profile)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
-from wsi_pipeline.cases import Slide
 from workflows.phantom.cohort import draw_case, write_cases
+from wsi_pipeline.cases import Slide
 
 
 def _real_slides() -> Path:
@@ -35,12 +36,13 @@ def real_slides() -> Path:
 def tissue_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     """White glass with a pink, textured ellipse on it."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     inside = ((x / width - 0.5) / 0.38) ** 2 + ((y / height - 0.5) / 0.38) ** 2 < 1
     coarse = rng.normal(0, 18, (height // 8 + 1, width // 8 + 1)).repeat(8, 0).repeat(8, 1)[:height, :width]
-    image = np.full((height, width, 3), 243.0)
+    image = np.full((height, width, 3), 243, np.float32)
     image[inside] = np.array([205.0, 120.0, 175.0]) + coarse[inside][:, None]
-    return np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+    noise = np.resize(rng.normal(0, 2, 65_521).astype(np.float32), image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
 MakeSlide = Callable[..., Path]
@@ -61,15 +63,13 @@ def make_slide(tmp_path: Path) -> MakeSlide:
         resolution: float | None = None,
         description: str | None = None,
     ) -> Path:
-        pixels = tissue_image(2000, 3000) if image is None else image
+        pixels = tissue_image(1600, 2000) if image is None else image
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         stated = "".join([f"|AppMag = {power:g}" if power else "", f"|MPP = {mpp:g}" if mpp else ""])
         with tifffile.TiffWriter(path) as writer:
             for factor in (1, *factors):
-                level = pixels[: len(pixels) // factor * factor, : pixels.shape[1] // factor * factor]
-                shape = (level.shape[0] // factor, factor, level.shape[1] // factor, factor, 3)
-                level = level.reshape(shape).mean((1, 3)).astype(np.uint8)
+                level = np.asarray(Image.fromarray(pixels).reduce(factor))
                 size = f"{pixels.shape[1]}x{pixels.shape[0]} [0,0 {level.shape[1]}x{level.shape[0]}]"
                 header = f"Aperio Image Library v11.2.1 \r\n{size} ({tile}x{tile}) JPEG/RGB Q=90{stated}"
                 text = description if description is not None else header if path.suffix == ".svs" else None

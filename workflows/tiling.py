@@ -14,6 +14,8 @@ from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import PipelineError, UsageError
 from wsi_pipeline.settings import MachineSettings, TileSettings
 
+CONNECT_TIMEOUT = "20s"
+
 
 @dataclass(frozen=True)
 class TileJob:
@@ -62,7 +64,7 @@ def _on_dask(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ende
     from distributed import Client, as_completed
 
     try:
-        client = Client(machine.dask_scheduler, timeout="20s")
+        client = Client(machine.dask_scheduler, timeout=CONNECT_TIMEOUT)
     except (OSError, TimeoutError) as error:
         raise UsageError(
             f"--dask-scheduler {machine.dask_scheduler}",

@@ -49,7 +49,7 @@ def train_tower(
     torch.manual_seed(seed)
     model = CellClassifier(tower, tower.config.hidden_size, next(iter(targets.values())).shape[-1]).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=max(0.1, 2 / steps))
     for step in range(steps):
         rows = torch.randint(len(images), (batch,), generator=random)
         turn = int(torch.randint(8, (1,), generator=random))

@@ -107,7 +107,9 @@ class WriterTrainer:
             parameter.requires_grad_(False)
         trained = [p for p in (*self.model.parameters(), *self.heads.parameters()) if p.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, rate, total_steps=steps, pct_start=max(0.05, 2 / steps)
+        )
         self.model.train()
         curve, running = [], 0.0
         for step in range(1, steps + 1):

@@ -1,9 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.conftest import tissue_image
+from tilers.geometry import make_grid
+from tilers.grid import tissue_fractions
+from tilers.overview import read_overview
+from tilers.readers import open_slide
 from tilers.tissue import find_pen, find_tissue
-from workflows.phantom.pathology import ORGANS
+from workflows.phantom.pathology import ORGANS, Organ
 from workflows.phantom.slide import SlideSpec, make_slide
 
 MPP = 8.0
@@ -48,16 +54,14 @@ def test_pen_colours_are_told_from_stain() -> None:
 
 
 @pytest.mark.parametrize("organ", ORGANS, ids=str)
-def test_phantom_tissue_is_found(organ: object, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from PIL import Image
-    from tilers.overview import read_overview
-    from tilers.readers import open_slide
-
-    name = str(organ)
-    spec = SlideSpec(4, name, organ.benign.text, width_mm=2.4, height_mm=2.0, artefacts=False)  # type: ignore[attr-defined]
-    layout = make_slide(tmp_path / "s.svs", spec)
-    overview = read_overview(open_slide(tmp_path / "s.svs").reader, 1.0)
-    truth = np.asarray(Image.fromarray(layout.tissue).resize(overview.image.shape[1::-1]))
-    recall, precision = recall_and_precision(find_tissue(overview.image, overview.mpp), truth)
-    assert recall > 0.97
-    assert precision > 0.9
+def test_patches_with_phantom_tissue_are_found(organ: Organ, tmp_path: Path) -> None:
+    """By patch: lobes of fat and open lumina at the edge are tissue to the truth and glass to the eye."""
+    path = tmp_path / "s.svs"
+    spec = SlideSpec(4, organ.name, organ.benign.text, width_mm=2.4, height_mm=2.0, artefacts=False)
+    layout = make_slide(path, spec)
+    overview = read_overview(open_slide(path).reader, 1.0)
+    grid = make_grid(overview.bounds, 256, 1.0, 1.0)
+    truth = tissue_fractions(layout.tissue, grid)
+    found = tissue_fractions(find_tissue(overview.image, overview.mpp), grid) >= 0.05
+    assert found[truth >= 0.1].all()
+    assert not found[truth == 0].any()

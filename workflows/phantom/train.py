@@ -18,6 +18,7 @@ from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
 from reporters.training.tower import CellClassifier, as_pixels, train_tower
 from reporters.training.writer import TrainingCase, Truth, WriterTrainer
+from workflows.phantom.card import model_card
 from workflows.phantom.cohort import MAX_SLIDES
 from workflows.phantom.pathology import ORGANS, VERSION, Organ, write_report
 from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
@@ -61,11 +62,11 @@ class Recipe:
     per_lesion: int = 35
     tower_steps: int = 3000
     views: int = 5
-    writer_steps: int = 6000
+    writer_steps: int = 7000
     seed: int = 0
 
 
-QUICK = Recipe(benign=2, per_lesion=1, tower_steps=20, views=1, writer_steps=20)
+QUICK = Recipe(benign=1, per_lesion=1, tower_steps=20, views=1, writer_steps=20)
 """Runs through every step in a minute or two."""
 
 
@@ -130,6 +131,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     }
     save_checkpoint(out, model, tokenizer, PROFILE, shape)
     (out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (out / "README.md").write_text(model_card(figures))
     return figures
 
 

@@ -111,7 +111,8 @@ def _by_pattern(root: Path, slides: list[Path], pattern: str) -> list[Case]:
             unmatched.append(relative)
             continue
         found = match.groupdict()
-        entry = SlideEntry(slide, found.get("slide") or relative, part=found.get("part") or None)
+        part, label = found.get("part") or None, found.get("slide")
+        entry = SlideEntry(slide, "/".join(filter(None, (part, label))) if label else relative, part=part)
         cases.setdefault(found["case"], []).append(entry)
     if unmatched:
         raise UsageError(

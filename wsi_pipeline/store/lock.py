@@ -36,6 +36,8 @@ def locked(path: Path, wait_s: float = 0.0) -> Iterator[None]:
     """
     deadline = time.monotonic() + wait_s
     while not _acquire(path):
+        if _remove_if_stale(path):
+            continue
         if time.monotonic() >= deadline:
             raise CaseBusyError(path.parent.name, f"is worked on by {_holder(path)}", "wait for it to end")
         time.sleep(min(1.0, HEARTBEAT_S / 10))
@@ -55,7 +57,6 @@ def _acquire(path: Path) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
-        _remove_if_stale(path)
         return False
     except OSError as error:
         raise disk_error(path, error) from error
@@ -64,22 +65,25 @@ def _acquire(path: Path) -> bool:
     return True
 
 
-def _remove_if_stale(path: Path) -> None:
+def _remove_if_stale(path: Path) -> bool:
+    """Take a dead holder's lock away; whether another try to acquire is worth it."""
     try:
         age = time.time() - path.stat().st_mtime
         holder = _read(path)
     except OSError:
-        return  # released meanwhile
+        return True  # released meanwhile
     same_host = holder.get("host") == socket.gethostname()
     dead = same_host and not psutil.pid_exists(int(str(holder.get("pid", 0))))
-    if dead or age > STALE_AFTER_S:
-        # rename first: of two processes that both judged it stale, one moves it and the other finds nothing
-        aside = path.with_name(f"{path.name}.partial-stale-{uuid.uuid4().hex[:8]}")
-        try:
-            path.rename(aside)
-            aside.unlink()
-        except OSError:
-            return
+    if not (dead or age > STALE_AFTER_S):
+        return False
+    # rename first: of two processes that both judged it stale, one moves it and the other finds nothing
+    aside = path.with_name(f"{path.name}.partial-stale-{uuid.uuid4().hex[:8]}")
+    try:
+        path.rename(aside)
+        aside.unlink()
+    except OSError:
+        pass
+    return True
 
 
 def _beat(path: Path, stop: threading.Event) -> None:

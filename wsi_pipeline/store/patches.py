@@ -65,6 +65,14 @@ class SlideFacts(BaseModel):
     quality_columns: tuple[str, ...]
 
 
+def all_chunks_present(array: zarr.Array[Any]) -> bool:
+    """Whether every shard or chunk of a local array is on disk: zarr reads an absent one as fill, without error."""
+    rows, step = array.shape[0], (array.shards or array.chunks)[0]
+    root = Path(str(array.store_path).removeprefix("file://"))
+    tail = (0,) * (array.ndim - 1)
+    return all((root / array.metadata.encode_chunk_key((i, *tail))).is_file() for i in range(-(-rows // step)))
+
+
 class PatchWriter:
     """Write patches in order, whole shards at a time, into a partial folder."""
 
@@ -83,6 +91,8 @@ class PatchWriter:
             chunks=image,
             shards=(SHARD, *image[1:]),
             fill_value=255,
+            # a patch of plain white is written too: on disk, absent means lost
+            config={"write_empty_chunks": True},
             **options,
         )
         self._pending: list[NDArray[np.uint8]] = []
@@ -134,7 +144,7 @@ class PatchStore:
             self.facts = SlideFacts.model_validate(self._root.attrs["facts"])
         except (OSError, KeyError, ValueError) as error:
             raise StoreError(path, f"is no patch store ({error})", "delete it and run again") from error
-        if schema != SCHEMA or count != self._array("patches").shape[0]:
+        if schema != SCHEMA or count != len(self) or not all_chunks_present(self._array("patches")):
             raise StoreError(path, f"is incomplete or of schema {schema}", "delete it and run again")
 
     def __len__(self) -> int:

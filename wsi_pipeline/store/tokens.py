@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from wsi_pipeline.errors import StoreError
+from wsi_pipeline.store.patches import all_chunks_present
 
 SCHEMA = 1
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -49,6 +50,7 @@ class TokenWriter:
             dtype="f2",
             chunks=(min(rows, max(count, 1)), tokens_per_patch, dim),
             compressors=[ZstdCodec(level=1), Crc32cCodec()],
+            config={"write_empty_chunks": True},
         )
         self._pending: list[NDArray[np.float16]] = []
         self._held = self._written = 0
@@ -96,7 +98,7 @@ class TokenStore:
             self.facts = TokenFacts.model_validate(self._root.attrs["facts"])
         except (OSError, KeyError, ValueError) as error:
             raise StoreError(path, f"is no token store ({error})", "delete it and run again") from error
-        if schema != SCHEMA or count != len(self):
+        if schema != SCHEMA or count != len(self) or not all_chunks_present(self.tokens):
             raise StoreError(path, f"is incomplete or of schema {schema}", "delete it and run again")
 
     def __len__(self) -> int:

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, Gemma3ForConditionalGeneration
+
+from tests.conftest import MakeSlide, as_slide
+from tilers.tile import tile
+from wsi_pipeline.encoders.encode import Encoder
+from wsi_pipeline.encoders.vision import load_tower
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.models import check_fits, find_checkpoint
+from wsi_pipeline.models.pixels import pool_grid, resize
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.tokens import TokenStore
+
+
+@pytest.fixture
+def patches(make_slide: MakeSlide) -> PatchStore:
+    path = make_slide()
+    tile(as_slide(path), TileSettings(), path.with_name("p.zarr"))
+    return PatchStore(path.with_name("p.zarr"))
+
+
+def encoded(gemma: Path, patches: PatchStore, tokens: int, batch: int | None = None) -> TokenStore:
+    final = patches.path.with_name(f"t-{tokens}-{batch}.zarr")
+    Encoder(find_checkpoint(str(gemma)), "float32", batch).encode(patches, "p", tokens, final)
+    return TokenStore(final)
+
+
+def test_stored_tokens_give_the_features_of_hugging_face(gemma: Path, patches: PatchStore) -> None:
+    """From the same resized pixels: projector(stored tokens) equals `get_image_features`."""
+    store = encoded(gemma, patches, 4)
+    model = Gemma3ForConditionalGeneration.from_pretrained(gemma)
+    pixels = resize(torch.from_numpy(np.asarray(patches.patches[:])), 56).float() / 127.5 - 1
+    with torch.inference_mode():
+        wanted = model.get_image_features(pixels).pooler_output
+        projector = model.model.multi_modal_projector
+        tokens = torch.from_numpy(store.read(0, len(store), 4))
+        found = projector.mm_soft_emb_norm(tokens) @ projector.mm_input_projection_weight
+    assert torch.allclose(found, wanted, rtol=2e-3, atol=2e-3)  # float16 on disk
+
+
+def test_pixels_are_within_a_grey_level_of_the_processors(gemma: Path, patches: PatchStore) -> None:
+    processor = AutoImageProcessor.from_pretrained(gemma, use_fast=False)
+    image = Image.fromarray(np.asarray(patches.patches[0]))
+    wanted = torch.as_tensor(np.asarray(processor(image, return_tensors="np")["pixel_values"])).reshape(1, 3, 56, 56)
+    found = resize(torch.from_numpy(np.asarray(patches.patches[:1])), 56).float() / 127.5 - 1
+    assert float((found - wanted).abs().max()) * 127.5 <= 1.01
+
+
+def test_coarser_tokens_are_means_of_finer_ones(gemma: Path, patches: PatchStore) -> None:
+    fine, coarse = encoded(gemma, patches, 4), encoded(gemma, patches, 1)
+    assert np.allclose(fine.read(0, len(fine), 1), coarse.read(0, len(coarse), 1), atol=2e-3)
+
+
+def test_batch_size_changes_nothing_that_matters(gemma: Path, patches: PatchStore) -> None:
+    one, many = encoded(gemma, patches, 4, 1), encoded(gemma, patches, 4, 64)
+    assert np.allclose(one.tokens[:], many.tokens[:], atol=2e-3)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    gemma: Path, patches: PatchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder(find_checkpoint(str(gemma)), "float32", 8)
+    whole = encoder.tower.forward
+
+    def small_device(pixels: torch.Tensor, tokens: int) -> torch.Tensor:
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return whole(pixels, tokens)
+
+    monkeypatch.setattr(encoder.tower, "forward", small_device)
+    final = patches.path.with_name("t.zarr")
+    encoder.encode(patches, "p", 4, final)
+    assert encoder.batch_size == 1
+    assert len(TokenStore(final)) == len(patches)
+
+
+@pytest.mark.parametrize("tokens", [2, 9, 64])
+def test_a_grid_that_does_not_divide_is_refused(tokens: int) -> None:
+    with pytest.raises(ModelError, match="cannot be averaged"):
+        pool_grid(torch.zeros(1, 16, 8), tokens)
+
+
+def test_missing_tensors_are_named(gemma: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(gemma, tmp_path / "cut")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(n for n in tensors if "patch_embedding.bias" in n)
+    del tensors[name]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 tensors missing.*patch_embedding\.bias"):
+        load_tower(find_checkpoint(str(folder)), "cpu", torch.float32)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "neither", "./gone"])
+def test_a_model_that_is_nowhere_is_refused_with_the_ways_on(name: str) -> None:
+    with pytest.raises(ModelError, match="licence.*--model none"):
+        find_checkpoint(name)
+
+
+def test_a_hub_model_that_is_not_here_is_refused_without_network() -> None:
+    with pytest.raises(ModelError, match="medgemma-1.5-4b-it.*not on this machine.*licence"):
+        find_checkpoint("google/medgemma-1.5-4b-it", download=False)
+
+
+def test_a_model_too_big_is_refused_with_the_arithmetic(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = find_checkpoint(str(gemma))
+    monkeypatch.setattr("wsi_pipeline.models.checkpoint._device_bytes", lambda device: 1000)
+    with pytest.raises(ModelError, match=r"needs .* GiB for .* parameters in float32, and cpu has 0.0 GiB free"):
+        check_fits(checkpoint, "cpu", "float32")

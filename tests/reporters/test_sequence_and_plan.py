@@ -1,0 +1,168 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reporters.plan import make_plan, sample
+from reporters.profiles import Profile, find_profile
+from reporters.sequence import Grammar
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.models import find_checkpoint
+from wsi_pipeline.settings import ReportSettings
+
+BOI, SOFT, EOI = 901, 902, 903
+
+
+class Letters:
+    """A tokenizer of one token per character."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        assert not add_special_tokens
+        return [ord(c) for c in text]
+
+
+PROFILE = Profile(
+    name="letters", native_tokens=16, trained_tokens=(1, 4, 16), context=400, strategy="joint", patch_size=768,
+    mpps=(1.0,), opening="<", slide_marker="S{n}:", marker_every={1: 4, 4: 2}, prompt="?", closing=">", end=".",
+    max_slides=9,
+)  # fmt: skip
+GRAMMAR = Grammar(Letters(), PROFILE, BOI, SOFT, EOI)
+
+
+def test_one_token_per_patch_is_bare_and_causal() -> None:
+    made = GRAMMAR.sequence([5], 1, "?")
+    text = "".join(chr(i) if i < 900 else "#" for i in made.ids)
+    assert text == "<S1:####S1:#S1:?>"
+    assert not made.types.any()
+    assert made.chunk_ends == ((10, 1, 0, 4), (14, 1, 4, 5))
+
+
+def test_several_tokens_per_patch_are_parted_by_a_marker() -> None:
+    made = GRAMMAR.sequence([1, 1], 4, "?")
+    text = "".join(chr(i) if i < 900 else {BOI: "[", SOFT: "#"}[i] for i in made.ids)
+    assert text == "<S1:[####S1:S2:[####S2:?>"
+    assert (made.ids[made.types == 1] == SOFT).all()
+    assert made.types.sum() == 8
+
+
+def test_native_tokens_are_written_as_gemmas_processor_does() -> None:
+    made = GRAMMAR.sequence([2], 16, "?")
+    text = "".join(chr(i) if i < 900 else {BOI: "[", SOFT: "#", EOI: "]"}[i] for i in made.ids)
+    image = "\n\n[" + "#" * 16 + "]\n\n"
+    assert text == f"<S1:{image}{image}?>"
+
+
+@given(st.lists(st.integers(0, 40), max_size=9), st.sampled_from([1, 4, 16]))
+def test_the_arithmetic_charges_every_token(counts: list[int], tokens: int) -> None:
+    made = GRAMMAR.sequence(counts, tokens, "instruction")
+    assert GRAMMAR.length(counts, tokens, "instruction") == len(made.ids)
+    assert len(made.soft) == sum(counts) * tokens
+    assert (made.ids[made.soft] == SOFT).all()
+
+
+def plan(counts: list[int], **given: object):  # type: ignore[no-untyped-def]
+    patches = {f"s{i}": n for i, n in enumerate(counts)}
+    return make_plan(patches, PROFILE, GRAMMAR, "?", ReportSettings(max_new_tokens=50, **given), 768, 1.0)
+
+
+@pytest.mark.parametrize(("count", "tokens"), [(5, 16), (30, 4), (180, 1)])
+def test_joint_takes_the_largest_t_that_fits(count: int, tokens: int) -> None:
+    made = plan([count])
+    assert (made.tokens_per_patch, made.patches_read, len(made.windows)) == (tokens, count, 1)
+    assert made.tokens <= PROFILE.context - 50
+
+
+def test_joint_samples_with_a_quota_when_nothing_fits() -> None:
+    made = plan([600, 300])
+    read = {share.slide: len(share.patches) for share in made.windows[0].slides}
+    assert made.patches_found == 900
+    assert made.patches_read == sum(read.values()) < 900
+    assert abs(read["s0"] - 2 * read["s1"]) <= 2
+    assert made.tokens <= PROFILE.context - 50
+    assert made == plan([600, 300])
+    assert made != plan([600, 300], seed=1)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 120), min_size=1, max_size=8).filter(any))
+def test_windows_hold_every_patch_once_in_order(counts: list[int]) -> None:
+    made = plan(counts, plan="windows")
+    seen: dict[str, list[int]] = {}
+    for window in made.windows:
+        assert window.tokens <= PROFILE.context - 50
+        (share,) = window.slides
+        seen.setdefault(share.slide, []).extend(share.patches)
+    assert seen == {f"s{i}": list(range(n)) for i, n in enumerate(counts) if n}
+    assert made.patches_read == sum(counts)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 60), st.integers(0, 5))
+def test_a_sample_is_in_order_and_of_the_right_size(counts: list[int], budget: int, seed: int) -> None:
+    chosen = {f"s{i}": tuple(range(n)) for i, n in enumerate(counts)}
+    budget = min(budget, sum(counts))
+    found = sample(chosen, budget, seed)
+    assert sum(map(len, found.values())) == budget
+    assert all(list(p) == sorted(set(p)) for p in found.values())
+
+
+def test_max_patches_samples_the_part() -> None:
+    assert plan([20, 20], max_patches=10).patches_read == 10
+
+
+def test_too_many_slides_for_one_context_are_refused() -> None:
+    with pytest.raises(ModelError, match="10 slides in one part; the checkpoint was trained for at most 9"):
+        plan([1] * 10)
+
+
+def test_a_context_too_short_is_refused_with_the_arithmetic() -> None:
+    with pytest.raises(ModelError, match="one patch takes .* tokens.*--max-new-tokens"):
+        make_plan({"s": 3}, PROFILE, GRAMMAR, "?" * 390, ReportSettings(max_new_tokens=50), 768, 1.0)
+
+
+def test_leaving_what_was_trained_is_said() -> None:
+    made = plan([3])
+    assert made.deviations == ()
+    other = make_plan({"s": 3}, PROFILE, GRAMMAR, "?", ReportSettings(max_new_tokens=50), 896, 0.5)
+    assert "896 px" in other.deviations[0]
+    assert "0.5 µm/px" in other.deviations[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [("google/medgemma-1.5-4b-it", "medgemma-1.5"), ("google/medgemma-4b-it", "medgemma-1"), ("/x/mine", "gemma-3")],
+)
+def test_families_are_told_by_name(name: str, family: str, tmp_path: Path) -> None:
+    config = {"model_type": "gemma3", "vision_config": {}, "text_config": {"max_position_embeddings": 131072}}
+    found = find_profile(name, tmp_path, config)
+    assert found.name == family
+    assert found.context == 32_768
+    assert found.native_tokens == 256
+
+
+def test_medgemma_windows_hold_126_patches_as_it_was_trained(tmp_path: Path) -> None:
+    config = {"model_type": "gemma3", "vision_config": {}, "text_config": {"max_position_embeddings": 131072}}
+    profile = find_profile("google/medgemma-1.5-4b-it", tmp_path, config)
+
+    class Gemma(Letters):
+        def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+            return [1] if text == "\n\n" else [2] * (len(text) // 5)
+
+    grammar = Grammar(Gemma(), profile, BOI, SOFT, EOI)
+    made = make_plan({"s": 1000}, profile, grammar, profile.prompt, ReportSettings(max_new_tokens=200), 768, 1.0)
+    sizes = [len(w.slides[0].patches) for w in made.windows]
+    assert sum(sizes) == 1000
+    assert 120 <= max(sizes) <= 126
+
+
+def test_a_text_only_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="without vision"):
+        find_profile("x/y", tmp_path, {"model_type": "gemma3_text"})
+
+
+def test_the_shipped_checkpoint_has_a_card() -> None:
+    checkpoint = find_checkpoint("phantom")
+    profile = find_profile("phantom", checkpoint.folder, checkpoint.config)
+    assert profile.domain == "phantom"
+    assert np.isin([1, 4], profile.trained_tokens).all()

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reporters.evidence import PatchPlace, attended, strongest
+from reporters.parse import Span, citations, parse_lines, sentences
+from reporters.safety import WITHHELD, is_negative, withhold
+from reporters.schema import Completeness, Evidence, Sentence
+from reporters.writer import Draft
+from workflows.phantom.pathology import ORGANS, write_report
+
+COMPLETE = Completeness(
+    slides=1, slides_read=1, patches_found=1, patches_read=1, patches_unreadable=0, complete=True
+)  # fmt: skip
+INCOMPLETE = COMPLETE.model_copy(update={"complete": False})
+
+
+@pytest.mark.parametrize("organ", ORGANS, ids=str)
+def test_what_the_phantom_writes_is_read_back(organ) -> None:  # type: ignore[no-untyped-def]
+    for diagnosis in organ.diagnoses:
+        lesion = diagnosis is not organ.benign
+        found = parse_lines(write_report(organ, diagnosis, [False, lesion, False]))
+        assert found.specimen == f"{organ.name}, {organ.procedure}"
+        assert found.diagnosis is not None
+        assert found.diagnosis.text == diagnosis.text
+        assert found.seen_on == ((2,) if lesion else (1, 2, 3))
+        assert found.slides[2].text == diagnosis.text
+        assert found.rest == ()
+
+
+@given(st.text(max_size=200))
+def test_whatever_is_written_nothing_is_lost(text: str) -> None:
+    found = parse_lines(text)
+    kept = [s.text for s in found.slides.values()] + list(found.rest)
+    kept += [found.diagnosis.text if found.diagnosis else "", found.specimen or ""]
+    for line in text.split("\n"):
+        words = line.strip()
+        if words and not words.startswith("Seen on:"):
+            assert any(words == k or words.endswith(k) or words.rstrip(";") == k for k in kept if k), words
+
+
+@given(st.text(max_size=200))
+def test_sentences_are_pieces_of_the_text(text: str) -> None:
+    for span in sentences(text):
+        assert text[span.start : span.stop] == span.text
+        assert span.text.strip() == span.text
+
+
+def test_sentences_and_citations() -> None:
+    text = "Invasive carcinoma is seen [F1, F3]. Margins are free [F9].\nGrade 2"
+    spans = sentences(text)
+    assert [s.text for s in spans] == ["Invasive carcinoma is seen [F1, F3].", "Margins are free [F9].", "Grade 2"]
+    assert citations(spans[0].text, {"F1", "F3"}) == ("Invasive carcinoma is seen.", ("F1", "F3"))
+    assert citations(spans[1].text, {"F1"}) == ("Margins are free [F9].", ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["No evidence of malignancy.", "Negative for dysplasia", "Benign prostatic tissue", "Margins are free of tumour",
+     "Reactive follicular hyperplasia", "No pathologic change", "Absence of invasion."],
+)  # fmt: skip
+def test_denials_of_disease_are_withheld_from_incomplete_parts(text: str) -> None:
+    sentence = Sentence(text=text, method="none")
+    assert withhold(sentence, INCOMPLETE, allow_incomplete=False).text == WITHHELD
+    assert withhold(sentence, INCOMPLETE, allow_incomplete=True) == sentence
+    assert withhold(sentence, COMPLETE, allow_incomplete=False) == sentence
+
+
+@pytest.mark.parametrize("text", ["Invasive ductal carcinoma, grade 2", "Adenocarcinoma is present."])
+def test_findings_of_disease_stay(text: str) -> None:
+    assert not is_negative(text)
+    assert withhold(Sentence(text=text, method="none"), INCOMPLETE, allow_incomplete=False).text == text
+
+
+PLACES = [PatchPlace("s", i, 100 * i, 0, 768.0) for i in range(3)]
+
+
+def test_evidence_is_where_the_words_of_the_sentence_looked() -> None:
+    attention = np.array([[0.1, 0, 0], [0, 0.3, 0.1], [0, 0.5, 0.1]], np.float32)
+    draft = Draft("A. Bc d", np.array([2, 5, 7]), attention, False)
+    first, second = attended(draft, Span("Bc d", 3, 7), PLACES, 2)
+    assert (first.patch, second.patch) == (1, 2)
+    assert first.weight == pytest.approx(0.8)
+    assert attended(draft, Span("A.", 0, 2), PLACES, 5)[0].weight == 1
+    assert attended(Draft("A", np.array([1]), None, False), Span("A", 0, 1), PLACES, 2) == ()
+
+
+def test_inherited_evidence_keeps_each_patch_once() -> None:
+    pieces = [Evidence(slide="s", patch=p, x=0, y=0, edge=1, weight=w) for p, w in ((1, 0.2), (2, 0.5), (1, 0.9))]
+    assert [(e.patch, e.weight) for e in strongest(pieces, 5)] == [(1, 0.9), (2, 0.5)]

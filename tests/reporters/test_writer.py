@@ -1,0 +1,83 @@
+"""The writer against Hugging Face's own path, on random checkpoints of MedGemma's classes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import Gemma3ForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from reporters.sequence import Sequence
+from reporters.writer import Writer
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.models import find_checkpoint
+
+
+@pytest.fixture(scope="module")
+def writer(gemma: Path) -> Writer:
+    return Writer(find_checkpoint(str(gemma)), "float32")
+
+
+def features(patches: int, tokens: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(patches, tokens, 32)).astype(np.float32)
+
+
+def by_hugging_face(folder: Path, sequence: Sequence, tokens: np.ndarray, length: int) -> list[int]:
+    model = Gemma3ForConditionalGeneration.from_pretrained(folder)
+    projector = model.model.multi_modal_projector
+    with torch.inference_mode():
+        soft = projector.mm_soft_emb_norm(torch.from_numpy(tokens)) @ projector.mm_input_projection_weight
+        ids = torch.from_numpy(sequence.ids)[None]
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            token_type_ids=torch.from_numpy(sequence.types)[None],
+            mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=soft)},
+            max_new_tokens=length,
+            do_sample=False,
+        )
+    return out[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("patches", [1, 5, 40])
+def test_greedy_text_equals_generate(gemma: Path, writer: Writer, patches: int) -> None:
+    sequence = writer.grammar.sequence([patches], 4, "Describe.")
+    tokens = features(patches, 4)
+    draft = writer.write(sequence, tokens, 24)
+    wanted = by_hugging_face(gemma, sequence, tokens, 24)
+    assert draft.text == writer.tokenizer.decode(wanted, skip_special_tokens=True)
+
+
+def test_the_images_are_seen(writer: Writer) -> None:
+    sequence = writer.grammar.sequence([6], 4, "Describe.")
+    texts = {writer.write(sequence, features(6, 4, seed), 12).text for seed in range(4)}
+    assert len(texts) > 1
+
+
+def test_attention_is_a_share_per_patch_and_word(writer: Writer) -> None:
+    sequence = writer.grammar.sequence([3, 4], 4, "Describe.")
+    draft = writer.write(sequence, features(7, 4), 9)
+    assert draft.attention is not None
+    assert draft.attention.shape == (9, 7)
+    assert (draft.attention >= 0).all()
+    assert (draft.attention.sum(1) <= 1 + 1e-5).all()
+    assert draft.ends[-1] == len(draft.text)
+    assert draft.truncated
+
+
+def test_text_only_needs_no_features(writer: Writer) -> None:
+    draft = writer.write(writer.grammar.text_only("Merge."), None, 5)
+    assert draft.attention is None
+
+
+def test_weights_of_another_shape_are_refused(gemma: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(gemma, tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["intermediate_size"] += 64
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="odd"):
+        Writer(find_checkpoint(str(folder)), "float32")

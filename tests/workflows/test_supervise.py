@@ -1,0 +1,91 @@
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+
+import wsi_pipeline as wp
+from tests.conftest import MakeSlide
+from workflows.run import run
+from workflows.supervise import supervised
+from wsi_pipeline.errors import SlideError
+from wsi_pipeline.events import Event, emit, listening
+from wsi_pipeline.settings import gather
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def stall() -> None:
+    time.sleep(60)
+
+
+def hoard() -> None:
+    kept = []
+    while True:
+        kept.append(bytearray(b"x" * 2**24))
+        time.sleep(0.005)
+
+
+def complain() -> None:
+    raise SlideError("slide.svs", "is odd", "look at it")
+
+
+def stumble() -> None:
+    raise ZeroDivisionError("by zero")
+
+
+def tell(word: str) -> None:
+    emit("said", word=word)
+
+
+@pytest.mark.parametrize(
+    ("work", "cause"),
+    [
+        (crash, "signal 11, SIGSEGV"),
+        (stall, "took longer than 1 s"),
+        (hoard, "took more than 0.5 GiB"),
+        (complain, "is odd. Fix: look at it"),
+        (stumble, "ZeroDivisionError at stumble"),
+    ],
+)
+def test_a_bad_end_is_the_slides_failure(work, cause: str) -> None:  # type: ignore[no-untyped-def]
+    started = time.monotonic()
+    timeout = 1 if work is stall else 30
+    with pytest.raises(SlideError, match=cause):
+        supervised(work, (), "slide.svs", timeout, 0.5)
+    assert time.monotonic() - started < 40
+
+
+def test_events_of_the_child_are_heard() -> None:
+    heard: list[Event] = []
+    with listening(heard.append):
+        supervised(tell, ("hello",), "x", 30, 4)
+    assert heard == [Event("said", {"word": "hello"})]
+
+
+def test_a_dask_cluster_tiles_the_same(make_slide: MakeSlide, tmp_path: Path) -> None:
+    make_slide("slides/a/1.svs")
+    make_slide("slides/a/2.tif", resolution=0.5)
+    cases = wp.find_cases(tmp_path / "slides")
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
+        settings = gather({"model": "none", "dask_scheduler": cluster.scheduler_address})
+        (there,) = run(cases, tmp_path / "there", settings)
+    (here,) = run(cases, tmp_path / "here", gather({"model": "none"}))
+    assert [(s.slide, s.status, s.patches) for s in there.slides] == [
+        (s.slide, s.status, s.patches) for s in here.slides
+    ]
+    assert {s.status for s in there.slides} == {"done"}
+
+
+def test_no_scheduler_there_says_so(make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import workflows.tiling
+
+    monkeypatch.setattr(workflows.tiling, "CONNECT_TIMEOUT", "1s")
+    (outcome,) = run(
+        wp.find_cases(make_slide()), tmp_path / "out", gather({"model": "none", "dask_scheduler": "tcp://127.0.0.1:9"})
+    )
+    assert "does not answer" in str(outcome.reason)
