@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check phantom clean
+.PHONY: demo test check phantom docs clean
 demo: $(READY)
 	@$(BIN)/wsi-pipeline demo --out demo
 
@@ -18,13 +18,16 @@ check: $(READY)
 	@$(BIN)/lint-imports
 
 phantom: $(READY)
-	@$(BIN)/wsi-pipeline phantom train
+	@$(BIN)/wsi-pipeline phantom train --out phantom-checkpoint
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (once; a few minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@touch $@
+
+docs: $(READY)
+	@$(BIN)/python docs/settings.py > docs/settings.md
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

@@ -23,7 +23,7 @@ MICRONS_AT_10X = 1.0
 class Settings(BaseModel):
     """Base of all settings: immutable, strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class TileSettings(Settings):
@@ -46,6 +46,7 @@ class TileSettings(Settings):
     codec: Literal["jpeg", "zstd"] = "jpeg"
     """How patches are stored: JPEG 4:4:4, or lossless."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 90
+    """Of stored patches, with codec `jpeg`."""
 
     @field_validator("mpp", mode="before")
     @classmethod

@@ -36,7 +36,7 @@ def test_flat_makes_each_slide_a_case(tmp_path: Path) -> None:
 
 def test_slides_beside_case_folders_are_refused_not_guessed(tmp_path: Path) -> None:
     root = touch(tmp_path, "c1/x.svs", "stray.svs")
-    with pytest.raises(UsageError, match="1 of 2 slides lie directly in it.*--layout flat"):
+    with pytest.raises(UsageError, match=r"1 of 2 slides lie directly in it.*--layout flat"):
         discover(root, "folders")
     with pytest.raises(UsageError, match="1 of 2 slides"):
         discover(root)
@@ -62,7 +62,7 @@ def test_pattern_reads_case_part_and_slide_from_names(tmp_path: Path) -> None:
 
 
 def test_pattern_must_match_every_slide(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not match 1 of 2 slides, such as 'odd.svs'"):
+    with pytest.raises(UsageError, match=r"does not match 1 of 2 slides, such as 'odd\.svs'"):
         discover(touch(tmp_path, "H1_A.svs", "odd.svs"), id_pattern=r"(?P<case>H\d+)_")
 
 

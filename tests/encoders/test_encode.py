@@ -102,12 +102,12 @@ def test_missing_tensors_are_named(gemma: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "neither", "./gone"])
 def test_a_model_that_is_nowhere_is_refused_with_the_ways_on(name: str) -> None:
-    with pytest.raises(ModelError, match="licence.*--model none"):
+    with pytest.raises(ModelError, match=r"licence.*--model none"):
         find_checkpoint(name)
 
 
 def test_a_hub_model_that_is_not_here_is_refused_without_network() -> None:
-    with pytest.raises(ModelError, match="medgemma-1.5-4b-it.*not on this machine.*licence"):
+    with pytest.raises(ModelError, match=r"medgemma-1\.5-4b-it.*not on this machine.*licence"):
         find_checkpoint("google/medgemma-1.5-4b-it", download=False)
 
 

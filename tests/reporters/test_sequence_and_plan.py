@@ -117,7 +117,7 @@ def test_too_many_slides_for_one_context_are_refused() -> None:
 
 
 def test_a_context_too_short_is_refused_with_the_arithmetic() -> None:
-    with pytest.raises(ModelError, match="one patch takes .* tokens.*--max-new-tokens"):
+    with pytest.raises(ModelError, match=r"one patch takes .* tokens.*--max-new-tokens"):
         make_plan({"s": 3}, PROFILE, GRAMMAR, "?" * 390, ReportSettings(max_new_tokens=50), 768, 1.0)
 
 

@@ -77,7 +77,7 @@ def test_a_store_with_patches_missing_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_published_when_writing_fails(tmp_path: Path) -> None:
     final = tmp_path / "x"
-    with pytest.raises(RuntimeError), publishing(final) as partial:
+    with pytest.raises(RuntimeError, match="power cut"), publishing(final) as partial:  # noqa: PT012
         (partial / "half").write_text("half")
         raise RuntimeError("power cut")
     assert list(tmp_path.iterdir()) == []
@@ -112,10 +112,11 @@ def test_an_unwritable_out_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_lock_keeps_others_out_and_names_the_holder(tmp_path: Path) -> None:
-    with locked(tmp_path / "case/.lock"):
-        with pytest.raises(CaseBusyError, match=f"process {os.getpid()} on"), locked(tmp_path / "case/.lock"):
-            pass
-    with locked(tmp_path / "case/.lock"):
+    path = tmp_path / "case/.lock"
+    refused = pytest.raises(CaseBusyError, match=f"process {os.getpid()} on")
+    with locked(path), refused, locked(path):
+        pass
+    with locked(path):
         pass
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,8 +16,8 @@ def by_hand(image: np.ndarray, crop: tuple[float, float, float, float], size: tu
     rows = np.linspace(0, cut.shape[0], size[0] + 1).round().astype(int)
     columns = np.linspace(0, cut.shape[1], size[1] + 1).round().astype(int)
     return np.array(
-        [[cut[a:b, c:d].mean((0, 1)) for c, d in zip(columns, columns[1:], strict=False)]
-         for a, b in zip(rows, rows[1:], strict=False)]
+        [[cut[a:b, c:d].mean((0, 1)) for c, d in pairwise(columns)]
+         for a, b in pairwise(rows)]
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_there_are_organs_and_diagnoses_enough() -> None:
 
 def test_seed_ranges_do_not_meet() -> None:
     ranges = sorted(SEEDS.values(), key=lambda r: r.start)
-    assert all(a.stop <= b.start for a, b in zip(ranges, ranges[1:], strict=False))
+    assert all(a.stop <= b.start for a, b in pairwise(ranges))
     with pytest.raises(ValueError, match="outside the demo range"):
         draw_case(5000, "demo")
     with pytest.raises(ValueError, match="'Spleen' is unknown; there are: Colon"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,8 @@ class OpenSlideReader:
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """See `Reader.read`."""
         downsample = self.downsamples[level]
-        origin = (math.ceil(x * downsample - 1e-6), math.ceil(y * downsample - 1e-6))
+        # OpenSlide interpolates where the origin is no whole level pixel; the nearest one shifts least
+        origin = (round(x * downsample), round(y * downsample))
         try:
             region = np.asarray(self._slide.read_region(origin, level, (width, height)))
         except openslide.OpenSlideError as error:

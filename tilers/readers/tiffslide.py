@@ -45,8 +45,8 @@ class TiffSlideReader:
         x1, y1 = min(x + width, level_width), min(y + height, level_height)
         if x1 <= x0 or y1 <= y0:
             return out
-        downsample = self.downsamples[level]
-        origin = (round(x0 * downsample), round(y0 * downsample))
+        # tiffslide rounds down to level pixels; this origin is the first that lands on the wanted one
+        origin = (-(-x0 * self.size[0] // level_width), -(-y0 * self.size[1] // level_height))
         try:
             region = self._slide.read_region(origin, level, (x1 - x0, y1 - y0), as_array=True)
         except Exception as error:  # codecs raise their own types, some of them plain RuntimeError

@@ -1,0 +1,80 @@
+"""The documents agree with the program: examples run, links lead somewhere, tables are current."""
+
+import re
+import runpy
+import shlex
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+
+from wsi_pipeline.cli import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("wsi_pipeline/models/*/README.md")])
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def test_the_python_example_of_the_readme_runs(
+    phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = blocks(ROOT / "README.md", "python")
+    shutil.copytree(phantom_cases, tmp_path / "slides")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "(768, 768, 3)" in said
+    assert "Tubular adenoma, low grade" in said
+    assert len(example.strip().splitlines()) <= 10
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "console"):
+            found += [(page.name, line[2:]) for line in block.splitlines() if line.startswith("$ wsi-pipeline")]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_in_the_documents_exist_with_their_options(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts}
+    given = {word.split("=")[0] for word in words if word.startswith("--")}
+    assert given <= known, (page, line)
+    arguments = [p for p in command.params if isinstance(p, click.Argument)]
+    assert len(arguments) >= len([w for w in words[:1] if not w.startswith("-")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_settings_page_is_current() -> None:
+    page = runpy.run_path(str(ROOT / "docs/settings.py"))["page"]
+    assert (ROOT / "docs/settings.md").read_text() == page(), "run `make docs`"
+
+
+def test_the_readme_quotes_the_benchmarks() -> None:
+    readme = (ROOT / "README.md").read_text()
+    printed = (ROOT / "benchmarks/results/phantom.txt").read_text()
+    for row in re.findall(r"^\| (whole case|one random slide) \| (\S+) \| (\d+) \| (\S+) \|", readme, re.MULTILINE):
+        name, slides, n, exact = row
+        assert re.search(rf"{name} +{slides} +{n} +{exact} ", printed), row
+    assert "@@" not in readme
+
+
+def test_nothing_names_a_path_of_the_machine_it_was_made_on() -> None:
+    for path in [*ROOT.glob("*.*"), *ROOT.glob("*/**/*")]:
+        if path.suffix in {".py", ".md", ".txt", ".toml", ".jinja", ".json", ".css"} and ".venv" not in path.parts:
+            assert not re.search(r"/(work|root|home)/\w", path.read_text(errors="ignore")), path
