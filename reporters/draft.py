@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reporters.evidence import PatchPlace, attended, strongest
-from reporters.parse import Span, citations, parse_lines, sentences
+from reporters.parse import Lines, Span, citations, parse_lines, sentences
 from reporters.plan import PartPlan, Window
 from reporters.profiles import Profile
 from reporters.schema import Evidence, Finding, Sentence
@@ -30,6 +30,7 @@ class PartDraft:
     specimen: str | None = None
     seen_on: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()
     unparsed: tuple[str, ...] = ()
 
 
@@ -131,11 +132,27 @@ def _from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most
     shown = tuple(names[n - 1] for n in lines.seen_on if 1 <= n <= len(names))
     if lines.diagnosis is None:
         reason = "the checkpoint's answer has no diagnosis line; see what it wrote below"
-        return PartDraft((), reason, lines.specimen, shown, tuple(findings), unparsed)
+        return PartDraft((), reason, lines.specimen, shown, tuple(findings), unparsed=unparsed)
     basis = [f for f in findings if f.slides[0] in shown]
     evidence = strongest([e for f in basis for s in f.sentences for e in s.evidence], most)
     diagnosis = _inherited(lines.diagnosis.text, evidence, tuple(f.id for f in basis))
-    return PartDraft((diagnosis,), None, lines.specimen, shown, tuple(findings), unparsed)
+    remarks = _contradictions(lines, names)
+    return PartDraft((diagnosis,), None, lines.specimen, shown, tuple(findings), remarks, unparsed)
+
+
+def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
+    """Where the slides named below the diagnosis and the slides' own lines do not agree."""
+    assert lines.diagnosis
+    found = []
+    for number, name in enumerate(names, 1):
+        own, named = lines.slides.get(number), number in lines.seen_on
+        if own is None:
+            found.append(f"{name} has no line of its own")
+        elif named and own.text != lines.diagnosis.text:
+            found.append(f"{name} is named as showing the diagnosis, but its own line says: {own.text}")
+        elif not named and own.text == lines.diagnosis.text:
+            found.append(f"{name} is not named as showing the diagnosis, but its own line says it does")
+    return tuple(found)
 
 
 def _merged(part: Part, findings: list[Finding], writer: Writer, settings: ReportSettings) -> PartDraft:
@@ -165,7 +182,7 @@ def _merged(part: Part, findings: list[Finding], writer: Writer, settings: Repor
     used = {i for s in diagnosis for i in s.cites}
     slides = tuple(dict.fromkeys(slide for i in known if i in used for slide in known[i].slides))
     nothing = None if diagnosis else "the merging pass wrote nothing"
-    return PartDraft(tuple(diagnosis), nothing, None, slides, _uncited(findings, used), _cut_note(draft))
+    return PartDraft(tuple(diagnosis), nothing, None, slides, _uncited(findings, used), unparsed=_cut_note(draft))
 
 
 def _uncited(findings: list[Finding], used: set[str]) -> tuple[Finding, ...]:

@@ -105,6 +105,7 @@ def _part_report(
         no_diagnosis=draft.no_diagnosis,
         seen_on=draft.seen_on if kept else (),
         findings=tuple(checked_finding(f) for f in draft.findings),
+        remarks=draft.remarks if kept else (),
         completeness=completeness,
         plan=plan,
         unparsed=tuple(s.text for s in checked([Sentence(text=t, method="none") for t in draft.unparsed])),

@@ -85,6 +85,8 @@ class PartReport(_Data):
     seen_on: tuple[str, ...]
     """Slides that the checkpoint says show it."""
     findings: tuple[Finding, ...]
+    remarks: tuple[str, ...] = ()
+    """Where the draft contradicts itself."""
     confidence: Literal["not calibrated"] = "not calibrated"
     completeness: Completeness
     plan: PartPlan | None

@@ -13,9 +13,9 @@ from tilers.readers.base import Reader, UndecodableRegion
 from tilers.resample import area_average
 
 OVERVIEW_MPP = 8.0
-"""µm per pixel at which tissue is found: a cell is a pixel, a gland a dozen."""
+"""µm per pixel at which tissue is found: a cell is a pixel, a gland a dozen. Small scans get 4 or 2 for the picture."""
 
-_MAX_EDGE = 6000
+_GOOD_EDGE, _MAX_EDGE = 1024, 6000
 _BLOCK = 256
 _SMALLEST = 8
 
@@ -44,7 +44,9 @@ def read_overview(reader: Reader, mpp: float) -> Overview:
         mpp: µm per pixel of level 0.
     """
     bounds = reader.bounds
-    wanted = max(OVERVIEW_MPP, mpp, max(bounds.width, bounds.height) * mpp / _MAX_EDGE)
+    longest = max(bounds.width, bounds.height) * mpp
+    good = next((m for m in (2.0, 4.0) if longest / m <= _GOOD_EDGE), OVERVIEW_MPP)
+    wanted = max(good, mpp, longest / _MAX_EDGE)
     width = max(1, math.floor(bounds.width * mpp / wanted))
     height = max(1, math.floor(bounds.height * mpp / wanted))
     scale_x, scale_y = bounds.width / width, bounds.height / height

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,9 @@ def render_html(report: Report, pictures: Mapping[str, SlidePictures]) -> str:
         pictures: by slide; slides without are listed in words.
     """
     names = {slide.id: f"S{n}" for n, slide in enumerate(report.slides, 1)}
-    parts = [_part_view(part, names, pictures) for part in report.parts]
+    parts = [
+        _part_view(part, [s.id for s in report.slides if s.part == part.name], names, pictures) for part in report.parts
+    ]
     text = (
         environment()
         .get_template("report.html.jinja")
@@ -27,31 +29,33 @@ def render_html(report: Report, pictures: Mapping[str, SlidePictures]) -> str:
     return str(text)
 
 
-def _part_view(part: PartReport, names: Mapping[str, str], pictures: Mapping[str, SlidePictures]) -> dict[str, Any]:
-    """What the template needs of a part: its slides in order, those that show the diagnosis first."""
+def _part_view(
+    part: PartReport, members: Sequence[str], names: Mapping[str, str], pictures: Mapping[str, SlidePictures]
+) -> dict[str, Any]:
+    """What the template needs of a part: the slides that show the diagnosis first, then its others."""
     sentences: dict[str, list[Sentence]] = {}
     for finding in part.findings:
         if len(finding.slides) == 1:
             sentences.setdefault(finding.slides[0], []).extend(finding.sentences)
     evidence = [e for s in part.diagnosis for e in s.evidence]
     evidence += [e for f in part.findings for s in f.sentences for e in s.evidence]
-    slides = list(dict.fromkeys([*part.seen_on, *(e.slide for e in evidence), *sentences]))
+    shown = part.seen_on or tuple(dict.fromkeys(e.slide for e in evidence))
+    order = [*shown, *(slide for slide in members if slide not in shown)]
     figures = [
         {
             "id": slide,
             "name": names[slide],
-            "shows": slide in part.seen_on,
             "sentences": sentences.get(slide, []),
             "pictures": pictures[slide],
             "evidence": _unique([e for e in evidence if e.slide == slide]),
         }
-        for slide in slides
+        for slide in order
         if slide in pictures
     ]
     return {
         "report": part,
-        "figures": [f for f in figures if f["shows"] or not part.seen_on],
-        "others": [f for f in figures if not f["shows"] and part.seen_on],
+        "figures": [f for f in figures if f["id"] in shown],
+        "others": [f for f in figures if f["id"] not in shown],
         "loose": [f for f in part.findings if len(f.slides) != 1],
         "uncited": [f for f in part.findings if not f.cited],
     }
@@ -72,7 +76,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("Profile", p.profile or "none"),
         ("Arithmetic", f"encoder {p.encoder_dtype}, writer {p.writer_dtype}" if p.encoder_dtype else "none"),
         ("Content fingerprint", p.fingerprint),
-        ("Finished", f"{report.run.finished} on {report.run.device}, {report.run.seconds:.1f} s"),
+        ("Finished", f"{moment(report.run.finished)} on {report.run.device}, {report.run.seconds:.1f} s"),
     ]
     for part in report.parts:
         if part.plan:
@@ -84,6 +88,11 @@ def _rows(report: Report) -> list[tuple[str, str]]:
             rows.append((f"Plan, {part.title}", words))
             rows += [("Deviation", text) for text in plan.deviations]
     return rows
+
+
+def moment(stamp: str) -> str:
+    """`2026-11-23T22:45:42+00:00` as people write it."""
+    return stamp[:16].replace("T", " ") + " UTC" if stamp.endswith("+00:00") else stamp
 
 
 @lru_cache(maxsize=1)

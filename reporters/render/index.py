@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from reporters.render.html import environment
+from reporters.render.html import environment, moment
 from wsi_pipeline.store.outcome import CaseOutcome
 
 
@@ -14,8 +14,9 @@ def render_index(outcomes: Sequence[CaseOutcome]) -> str:
     rows = [
         {
             "outcome": outcome,
+            "finished": moment(outcome.finished),
             "link": quote(f"cases/{outcome.case}/{outcome.report}/report.html") if outcome.report else None,
-            "bad": [s for s in outcome.slides if s.status == "failed"],
+            "bad": [s for s in outcome.slides if s.status in ("failed", "no_tissue")],
         }
         for outcome in outcomes
     ]

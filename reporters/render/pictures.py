@@ -14,7 +14,7 @@ from skimage.measure import approximate_polygon, find_contours
 
 from wsi_pipeline.store.patches import PatchStore
 
-_OVERVIEW_EDGE = 560
+_OVERVIEW_EDGE = 720
 _CROP_EDGE = 320
 
 
@@ -39,6 +39,11 @@ class SlidePictures:
     origin: tuple[int, int]
     crops: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def font(self) -> float:
+        """Height of the numbers on the overview, in its pixels."""
+        return round(max(self.width, self.height) / 26, 1)
+
     def box(self, x: int, y: int, edge: float) -> tuple[float, float, float, float]:
         """A patch on the overview: x, y, width, height."""
         side = edge * self.scale
@@ -59,7 +64,7 @@ def take_pictures(store: PatchStore, shown: Iterable[int]) -> SlidePictures:
     return SlidePictures(
         width=width,
         height=height,
-        overview=_data_uri(small, 80),
+        overview=_data_uri(small, 78),
         outline=_outline(mask, factor),
         scale=width / (thumbnail.shape[1] * facts.overview_mpp / facts.mpp),
         origin=facts.origin,

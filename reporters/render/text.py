@@ -47,6 +47,7 @@ def _part(part: PartReport, names: dict[str, str]) -> list[str]:
     done = part.completeness
     read = f"{done.patches_read} of {done.patches_found} patches" if part.plan else "No patches"
     lines.append(f"{read} read, {done.slides_read} of {done.slides} slides. Confidence: {part.confidence}.")
+    lines += [line for remark in part.remarks for line in _wrap(f"CONTRADICTION: {remark}", "   ")]
     if not done.complete:
         lines.append("INCOMPLETE: negative statements are withheld.")
     lines += [line for gap in done.gaps for line in _wrap(f"Not looked at: {gap}", "   ")]

@@ -1,0 +1,113 @@
+"""Text becomes a part's draft: with a writer that writes what it is told."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from reporters.draft import draft_part, instruction_for
+from reporters.plan import PartPlan, SlideShare, Window
+from reporters.profiles import Profile
+from reporters.sequence import Grammar
+from reporters.writer import Draft
+from wsi_pipeline.cases import Part
+from wsi_pipeline.settings import ReportSettings
+
+PROFILE = Profile(
+    name="told", native_tokens=16, trained_tokens=(1,), context=400, strategy="joint", patch_size=768, mpps=(1.0,),
+    opening="<", slide_marker="S{n}:", prompt="Report.\nTissue: {tissue}\nContext: {context}", closing=">", end=".",
+    answer="lines", merge_prompt="{findings}\nTissue: {tissue}\nMerge.",
+)  # fmt: skip
+
+
+class Letters:
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [ord(c) for c in text]
+
+
+class Told:
+    """Writes its answers one after the other, looking hardest at the patch of the same number."""
+
+    def __init__(self, *answers: str, answer: str = "lines", merge: str | None = PROFILE.merge_prompt) -> None:
+        self.profile = PROFILE.model_copy(update={"answer": answer, "merge_prompt": merge})
+        self.grammar = Grammar(Letters(), self.profile, 901, 902, 903)
+        self.answers, self.asked = list(answers), []
+
+    def write(self, sequence, features, longest):  # type: ignore[no-untyped-def]
+        text = self.answers.pop(0)
+        self.asked.append("".join(chr(i) for i in sequence.ids if i < 900))
+        patches = 0 if features is None else len(features)
+        attention = np.tile(np.linspace(0.1, 0.2, patches, dtype=np.float32), (len(text), 1)) if patches else None
+        return Draft(text, np.arange(1, len(text) + 1), attention, False)
+
+
+def drafted(writer: Told, slides: int = 2, windows: bool = False, part: Part | None = None):  # type: ignore[no-untyped-def]
+    names = [f"s{i}" for i in range(slides)]
+    shares = [SlideShare(slide=n, patches=(0, 1, 2)) for n in names]
+    groups = [[s] for s in shares] if windows else [shares]
+    plan = PartPlan(
+        strategy="windows" if windows else "joint", tokens_per_patch=1, patches_found=3 * slides,
+        patches_read=3 * slides, windows=tuple(Window(slides=tuple(g), tokens=9) for g in groups),
+    )  # fmt: skip
+    facts = {n: SimpleNamespace(slide_id=n, patch_level0=768.0) for n in names}
+    patches = {n: SimpleNamespace(facts=facts[n], coords=np.array([[0, 0], [768, 0], [0, 768]])) for n in names}
+    tokens = {n: SimpleNamespace(read=lambda a, b, t: np.zeros((b - a, t, 4), np.float32)) for n in names}
+    return draft_part(part or Part(None, ()), plan, writer, patches, tokens, ReportSettings(max_new_tokens=50))  # type: ignore[arg-type]
+
+
+LINES = "Slide 1: Adenoma\nSlide 2: Normal\nColon, biopsy;\nAdenoma\nSeen on: 1"
+
+
+def test_lines_become_findings_and_a_diagnosis_that_inherits() -> None:
+    draft = drafted(Told(LINES))
+    assert (draft.specimen, draft.seen_on, draft.remarks, draft.unparsed) == ("Colon, biopsy", ("s0",), (), ())
+    (diagnosis,) = draft.diagnosis
+    assert (diagnosis.text, diagnosis.method, diagnosis.cites) == ("Adenoma", "inherited", ("F1",))
+    assert {e.slide for e in diagnosis.evidence} == {"s0"}
+    assert draft.findings[1].sentences[0].evidence[0].patch == 2
+    assert sum(e.weight for e in draft.findings[1].sentences[0].evidence) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "remark"),
+    [
+        (LINES.replace("Seen on: 1", "Seen on: 1, 2"), "s1 is named as showing the diagnosis, but its own line"),
+        (LINES.replace("Slide 2: Normal", "Slide 2: Adenoma"), "s1 is not named as showing the diagnosis"),
+        (LINES.replace("Slide 2: Normal\n", ""), "s1 has no line of its own"),
+    ],
+)
+def test_a_draft_that_contradicts_itself_says_so(text: str, remark: str) -> None:
+    (found,) = drafted(Told(text)).remarks
+    assert remark in found
+
+
+def test_what_fits_nowhere_stays_verbatim() -> None:
+    draft = drafted(Told("Slide 1: Adenoma\nSlide 7: Normal\nThe weather is fine."))
+    assert draft.diagnosis == ()
+    assert "no diagnosis line" in str(draft.no_diagnosis)
+    assert draft.unparsed == ("The weather is fine.", "Slide 7: Normal")
+
+
+def test_windows_are_merged_by_a_pass_that_cites() -> None:
+    writer = Told("Glands.", "Necrosis.", "Carcinoma [F2]. Unsure.", answer="text")
+    draft = drafted(writer, windows=True, part=Part("A", (), tissue="colon"))
+    assert "F1 (s0): Glands.\nF2 (s1): Necrosis.\nTissue: colon" in writer.asked[2]
+    first, second = draft.diagnosis
+    assert (first.text, first.method, first.cites) == ("Carcinoma.", "inherited", ("F2",))
+    assert {e.slide for e in first.evidence} == {"s1"}
+    assert (second.method, second.evidence) == ("none", ())
+    assert [f.cited for f in draft.findings] == [False, True]
+    assert draft.seen_on == ("s1",)
+
+
+def test_windows_that_cannot_be_merged_are_listed() -> None:
+    draft = drafted(Told("Glands.", "Necrosis.", answer="text", merge=None), windows=True)
+    assert "cannot merge the findings of 2 windows" in str(draft.no_diagnosis)
+    assert len(draft.findings) == 2
+    long = drafted(Told("x" * 400, "Necrosis.", answer="text"), windows=True)
+    assert "are free; they are listed below" in str(long.no_diagnosis)
+
+
+def test_lines_about_what_is_not_known_are_left_out_of_the_prompt() -> None:
+    assert instruction_for(PROFILE, Part(None, ())) == "Report."
+    assert instruction_for(PROFILE, Part(None, (), tissue="{colon}")) == "Report.\nTissue: {colon}"
