@@ -40,7 +40,7 @@ def page() -> str:
         table("Model: a change makes tokens and report again", ModelSettings),
         table("Report: a change makes the report again", ReportSettings),
         table("Machine: a change makes nothing again", MachineSettings),
-        table("What stays", RunSettings, ["retain"]),
+        table("Run", RunSettings, ["native_patches", "retain"]),
     ]
     return _HEAD + "\n".join(groups) + "\n"
 

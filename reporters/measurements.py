@@ -10,9 +10,11 @@ from wsi_pipeline.store.outcome import SlideOutcome
 from wsi_pipeline.store.patches import PatchStore
 
 BLURRED_BELOW = 15.0
+"""Variance of the Laplacian of luminance at 2 µm/px below which a reader would call stained tissue blurred."""
 DARK_ABOVE = 0.20
+"""Dark share above which a patch is called dark: a fold, pigment, or very dense nuclei."""
 PEN_ABOVE = 0.20
-"""Same thresholds as `tilers.quality` documents; read here from stored columns."""
+"""Ink share above which a patch is called marked."""
 
 _REMARK_FROM = 0.05
 
@@ -46,7 +48,7 @@ def _remarks(store: PatchStore) -> tuple[str, ...]:
     columns = store.quality
     shares = {
         "blurred": columns["focus"] < BLURRED_BELOW,
-        "folded or obscured": columns["dark"] > DARK_ABOVE,
+        "dark (fold, pigment or dense nuclei)": columns["dark"] > DARK_ABOVE,
         "under pen marks": columns["pen"] > PEN_ABOVE,
     }
     return tuple(

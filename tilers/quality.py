@@ -11,14 +11,7 @@ from tilers.tissue import find_pen
 COLUMNS = ("valid", "background", "focus", "dark", "pen")
 """`valid`: fraction inside the scan · `background`: fraction brighter than 220 in all colours ·
 `focus`: variance of the Laplacian of luminance at 2 µm/px · `dark`: fraction with luminance below 50
-(folds, pigment, debris) · `pen`: fraction in ink colours."""
-
-BLURRED_BELOW = 15.0
-"""`focus` of stained tissue below which a reader would call the patch blurred."""
-DARK_ABOVE = 0.20
-"""`dark` fraction above which a patch is called folded or obscured."""
-PEN_ABOVE = 0.20
-"""`pen` fraction above which a patch is called marked."""
+(folds, pigment, dense nuclei) · `pen`: fraction in ink colours. `reporters.measurements` draws the verdict."""
 
 
 def measure(patch: NDArray[np.uint8], valid: float, mpp: float) -> tuple[float, ...]:

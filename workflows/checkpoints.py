@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from wsi_pipeline.errors import UsageError
 from wsi_pipeline.models import Checkpoint, check_fits, find_checkpoint, pick_device, resolve_dtype
-from wsi_pipeline.settings import ModelSettings
+from wsi_pipeline.settings import ModelSettings, RunSettings
 
 if TYPE_CHECKING:
     from reporters.profiles import Profile
@@ -51,6 +52,19 @@ class Model:
             assert self.profile
             check_fits(self.checkpoint, self.device, self.dtype)
             self._checked = True
+
+    def adapt(self, settings: RunSettings) -> RunSettings:
+        """The settings with `native_patches` resolved to the checkpoint's patch size.
+
+        Raises:
+            UsageError: there is no checkpoint to ask.
+        """
+        if not settings.native_patches:
+            return settings
+        if self.profile is None:
+            raise UsageError("--native-patches", "needs a model", "give --model, or --patch-size PIXELS")
+        tile = settings.tile.model_copy(update={"patch_size": self.profile.patch_size})
+        return settings.model_copy(update={"tile": tile})
 
     @cached_property
     def device(self) -> str:

@@ -58,6 +58,7 @@ def estimate(cases: Sequence[Case], settings: RunSettings) -> Estimate:
     """
     model = Model(settings.model, download=False)
     model.check()
+    settings = model.adapt(settings)
     found = tuple(_case(case, settings, model) for case in cases)
     patches = sum(s.patches for c in found for s in c.slides)
     tiling = sum(s.patches * s.seconds_per_patch for c in found for s in c.slides) / settings.machine.workers

@@ -38,6 +38,7 @@ def run(cases: Sequence[Case], out: Path, settings: RunSettings, wait_s: float =
         refuse_mixed_patients(case)
     ensure_writable(out)
     model = Model(settings.model, settings.machine.batch_size)
+    settings = model.adapt(settings)
     outcomes = []
     for number, case in enumerate(cases, 1):
         emit("run.case", number=number, total=len(cases), case=case.id)

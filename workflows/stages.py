@@ -32,6 +32,7 @@ def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path,
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"name": "none"})})
     model = Model(settings.model, settings.machine.batch_size)
     model.check()
+    settings = model.adapt(settings)
     done = []
     for case in cases:
         folder = CaseFolder(out, case.id)

@@ -104,6 +104,8 @@ class RunSettings(Settings):
     model: ModelSettings = ModelSettings()
     report: ReportSettings = ReportSettings()
     machine: MachineSettings = MachineSettings()
+    native_patches: bool = False
+    """Patches of the size the checkpoint was trained on, whatever `patch_size` says."""
     retain: Literal["reports", "tokens", "all"] = "all"
     """What stays in OUT once a report is published."""
 
@@ -116,7 +118,7 @@ def gather(given: Mapping[str, Any]) -> RunSettings:
         pydantic.ValidationError: a value out of range.
     """
     rest = dict(given)
-    groups: dict[str, Any] = {"retain": rest.pop("retain")} if "retain" in rest else {}
+    groups: dict[str, Any] = {key: rest.pop(key) for key in ("retain", "native_patches") if key in rest}
     if "model" in rest:
         rest["name"] = rest.pop("model")
     for group, field in RunSettings.model_fields.items():

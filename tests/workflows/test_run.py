@@ -229,6 +229,17 @@ def test_measurements_only(phantom_cases: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("cases/*/slides/*/tokens*"))
 
 
+def test_native_patches_follow_the_checkpoint(make_slide, gemma: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    settings = gather({"model": str(gemma), "native_patches": True, "max_new_tokens": 8})
+    (outcome,) = run(wp.find_cases(make_slide()), tmp_path / "out", settings)
+    report = wp.load_report(tmp_path / "out/cases" / outcome.case / str(outcome.report))
+    assert report.provenance.settings["tile"]["patch_size"] == 896
+    assert report.parts[0].plan is not None
+    assert report.parts[0].plan.deviations == ()
+    with pytest.raises(UsageError, match="needs a model"):
+        run(wp.find_cases(make_slide()), tmp_path / "out", gather({"model": "none", "native_patches": True}))
+
+
 def test_two_parts_are_two_diagnoses(phantom_cases: Path, tmp_path: Path) -> None:
     source = tmp_path / "slides/case"
     for part, folder in zip("AB", sorted(p for p in phantom_cases.iterdir() if p.is_dir()), strict=True):

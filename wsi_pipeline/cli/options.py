@@ -59,6 +59,8 @@ model_options = _group(
         "--model", metavar="NAME",
         help="Checkpoint folder, hub id, phantom, or none (measurements only). [google/medgemma-1.5-4b-it]"),
     click.option("--revision", help="Hub revision of the model."),
+    click.option(
+        "--native-patches", is_flag=True, default=None, help="Patches of the size the model was trained on."),
     click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Arithmetic. [auto]"),
 )  # fmt: skip
 

@@ -103,7 +103,7 @@ def _print_summary(outcomes: list[CaseOutcome], out: Path, seconds: float) -> No
         for line in outcome.diagnoses:
             click.echo(f"    {line}")
         for slide in outcome.slides:
-            if slide.status == "failed":
+            if slide.status == "failed" and slide.stage != "case":
                 click.secho(f"    slide {slide.slide} failed ({slide.stage}): {slide.reason}", fg="red")
         if outcome.report:
             click.echo(f"    {out / 'cases' / outcome.case / outcome.report / 'report.html'}")
