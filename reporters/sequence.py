@@ -11,6 +11,7 @@ Slide markers open a slide and, where the profile says so, repeat after every fe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reporters.profiles import Profile
+
+_BREAK = "\n\n"
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,19 @@ class Sequence:
     chunk_ends: tuple[tuple[int, int, int, int], ...]
 
 
+@dataclass(frozen=True)
+class _Run:
+    """Text between two patches, and the markers in it that close a chunk: (end in characters, slide, first, last)."""
+
+    text: str
+    ends: tuple[tuple[int, int, int, int], ...]
+
+
 class Grammar:
     """Writes sequences for one checkpoint.
+
+    Text between two patches is tokenised in one piece, as a processor does that sees the whole prompt: the line
+    breaks behind one image and before the next are one token of Gemma's, not two.
 
     Args:
         tokenizer: the checkpoint's.
@@ -51,35 +65,27 @@ class Grammar:
     def __init__(self, tokenizer: Any, profile: Profile, boi: int, soft: int, eoi: int) -> None:
         self._tokenizer, self._profile = tokenizer, profile
         self._boi, self._soft, self._eoi = boi, soft, eoi
-        self._break = self._encode("\n\n")
-        self._opening = self._encode(profile.opening)
-        self._markers: dict[int, list[int]] = {}
+        self._encoded: dict[str, list[int]] = {}
 
     def sequence(self, patches_per_slide: Items[int], tokens_per_patch: int, instruction: str) -> Sequence:
         """The input for slides with so many patches each, and the instruction after them."""
-        ids = list(self._opening)
+        ids: list[int] = []
         soft: list[int] = []
         ends: list[tuple[int, int, int, int]] = []
-        patch = 0
-        every = self._profile.marker_every.get(tokens_per_patch)
         before, after = self._around(tokens_per_patch)
-        bidirectional = int(tokens_per_patch > 1)
-        for number, count in enumerate(patches_per_slide, 1):
-            marker = self._marker(number)
-            ids += marker
-            first = patch
-            for k in range(count):
+        left = sum(patches_per_slide)
+        for run in self._runs(patches_per_slide, tokens_per_patch, instruction):
+            for stop, *chunk in run.ends:
+                slide, first, last = chunk
+                ends.append((len(ids) + len(self._encode(run.text[:stop])) - 1, slide, first, last))
+            ids += self._encode(run.text)
+            if left:
                 ids += before
                 soft += range(len(ids), len(ids) + tokens_per_patch)
                 ids += [self._soft] * tokens_per_patch + after
-                patch += 1
-                if every and ((k + 1) % every == 0 or k + 1 == count):
-                    ids += marker
-                    ends.append((len(ids) - 1, number, first, patch))
-                    first = patch
-        ids += self._encode(instruction) + self._encode(self._profile.closing)
+                left -= 1
         types = np.zeros(len(ids), np.int64)
-        types[soft] = bidirectional
+        types[soft] = int(tokens_per_patch > 1)
         return Sequence(np.array(ids), types, np.array(soft, np.int64), tuple(ends))
 
     def text_only(self, instruction: str) -> Sequence:
@@ -87,25 +93,37 @@ class Grammar:
         return self.sequence((), self._profile.native_tokens, instruction)
 
     def length(self, patches_per_slide: Items[int], tokens_per_patch: int, instruction: str) -> int:
-        """Tokens of `sequence` with the same arguments, markers and line breaks included, without building it."""
+        """Tokens of `sequence` with the same arguments, every marker and line break charged, without building it."""
         before, after = self._around(tokens_per_patch)
+        text = sum(len(self._encode(run.text)) for run in self._runs(patches_per_slide, tokens_per_patch, instruction))
+        return text + sum(patches_per_slide) * (len(before) + tokens_per_patch + len(after))
+
+    def _runs(self, patches_per_slide: Items[int], tokens_per_patch: int, instruction: str) -> Iterator[_Run]:
+        """One stretch of text before every patch, and one behind the last."""
         every = self._profile.marker_every.get(tokens_per_patch)
-        total = len(self._opening) + len(self._encode(instruction)) + len(self._encode(self._profile.closing))
+        line_break = _BREAK if tokens_per_patch == self._profile.native_tokens else ""
+        text, patch = self._profile.opening, 0
+        ends: list[tuple[int, int, int, int]] = []
         for number, count in enumerate(patches_per_slide, 1):
-            repeats = -(-count // every) if every else 0
-            total += len(self._marker(number)) * (1 + repeats)
-            total += count * (len(before) + tokens_per_patch + len(after))
-        return total
+            marker = self._profile.slide_marker.format(n=number)
+            text += marker
+            first = patch
+            for k in range(count):
+                yield _Run(text + line_break, tuple(ends))
+                text, ends, patch = line_break, [], patch + 1
+                if every and ((k + 1) % every == 0 or k + 1 == count):
+                    text += marker
+                    ends.append((len(text), number, first, patch))
+                    first = patch
+        yield _Run(text + instruction + self._profile.closing, tuple(ends))
 
     def _around(self, tokens_per_patch: int) -> tuple[list[int], list[int]]:
+        """Ids directly before and behind the soft tokens of a patch."""
         if tokens_per_patch == self._profile.native_tokens:
-            return [*self._break, self._boi], [self._eoi, *self._break]
+            return [self._boi], [self._eoi]
         return ([self._boi] if tokens_per_patch > 1 else []), []
 
-    def _marker(self, number: int) -> list[int]:
-        if number not in self._markers:
-            self._markers[number] = self._encode(self._profile.slide_marker.format(n=number))
-        return self._markers[number]
-
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+        if text not in self._encoded:
+            self._encoded[text] = list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+        return self._encoded[text]

@@ -81,3 +81,38 @@ def test_weights_of_another_shape_are_refused(gemma: Path, tmp_path: Path) -> No
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="odd"):
         Writer(find_checkpoint(str(folder)), "float32")
+
+
+def test_native_sequences_are_those_of_gemmas_own_processor() -> None:
+    """Ids and token types, with a byte-pair tokenizer that merges line breaks as Gemma's does."""
+    from transformers import Gemma3Processor, GemmaTokenizer
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    from reporters.profiles.families import GEMMA_3
+    from reporters.sequence import Grammar
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>",
+               "<end_of_image>", "<image_soft_token>"]  # fmt: skip
+    letters = [chr(c) for c in range(32, 127)] + ["\u2581", "\n", "\n\n", "\n\n\n", "\n\n\n\n"]
+    tokenizer = GemmaTokenizer(
+        vocab={t: i for i, t in enumerate([*special, *letters])},
+        merges=[("\n", "\n"), ("\n\n", "\n"), ("\n\n", "\n\n"), ("\n\n\n", "\n")],
+        extra_special_tokens={
+            "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"
+        },
+    )  # fmt: skip
+    tokenizer.add_tokens(["<start_of_turn>", "<end_of_turn>"], special_tokens=True)
+    processor = Gemma3Processor(
+        image_processor=Gemma3ImageProcessorPil(size={"height": 56, "width": 56}),
+        tokenizer=tokenizer,
+        image_seq_length=4,
+    )
+    images = [np.zeros((56, 56, 3), np.uint8)] * 3
+    prompt = "<bos><start_of_turn>user\n" + "<start_of_image>" * 3 + "Describe.<end_of_turn>\n<start_of_turn>model\n"
+    wanted = processor(text=prompt, images=images, return_tensors="np", add_special_tokens=False)
+    profile = GEMMA_3.model_copy(update={"native_tokens": 4})
+    ids = tokenizer.convert_tokens_to_ids
+    grammar = Grammar(tokenizer, profile, ids(special[6]), ids(special[8]), ids(special[7]))
+    made = grammar.sequence([3], 4, "Describe.")
+    assert made.ids.tolist() == wanted["input_ids"][0].tolist()
+    assert made.types.tolist() == wanted["token_type_ids"][0].tolist()
