@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
@@ -24,7 +26,7 @@ def _group(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-source_options = _group(
+_source_options = _group(
     click.argument("slides", required=False, type=click.Path(path_type=Path)),
     click.option(
         "--layout", type=click.Choice(["folders", "flat"]), help="folders: a folder per case, its sub-folders are "
@@ -91,21 +93,55 @@ def settings_from(**given: Any) -> RunSettings:
     return gather({key: value for key, value in given.items() if value is not None})
 
 
-def cases_from(slides: Path | None, layout: str | None, id_pattern: str | None, manifest: Path | None) -> list[Case]:
-    """The cases that the source options name.
+@dataclass(frozen=True)
+class Source:
+    """What the source options name."""
 
-    Raises:
-        UsageError: they fit nothing, or say two things.
-    """
-    from wsi_pipeline.cases import discover, read_manifest
-    from wsi_pipeline.errors import UsageError
+    slides: Path | None
+    layout: Literal["folders", "flat"] | None
+    id_pattern: str | None
+    manifest: Path | None
 
-    if manifest is not None:
-        if layout or id_pattern:
-            raise UsageError("--manifest", "excludes --layout and --id-pattern", "give one of them")
-        return read_manifest(manifest, slides)
-    if slides is None:
-        raise UsageError("SLIDES", "is missing", "give a folder, a slide, or --manifest CSV")
-    if layout and id_pattern:
-        raise UsageError("--id-pattern", "excludes --layout", "give one of them")
-    return discover(slides, layout, id_pattern)  # type: ignore[arg-type]
+    def cases(self) -> list[Case]:
+        """The cases there.
+
+        Raises:
+            UsageError: the options fit nothing, or say two things.
+        """
+        from wsi_pipeline.cases import discover, read_manifest
+        from wsi_pipeline.errors import UsageError
+
+        if self.manifest is not None:
+            if self.layout or self.id_pattern:
+                raise UsageError("--manifest", "excludes --layout and --id-pattern", "give one of them")
+            return read_manifest(self.manifest, self.slides)
+        if self.slides is None:
+            raise UsageError("SLIDES", "is missing", "give a folder, a slide, or --manifest CSV")
+        if self.layout and self.id_pattern:
+            raise UsageError("--id-pattern", "excludes --layout", "give one of them")
+        return discover(self.slides, self.layout, self.id_pattern)
+
+
+def source_options(function: F) -> F:
+    """The source options, handed on as one `source`."""
+
+    @wraps(function)
+    def call(
+        slides: Path | None,
+        layout: Literal["folders", "flat"] | None,
+        id_pattern: str | None,
+        manifest: Path | None,
+        **rest: Any,
+    ) -> Any:
+        return function(source=Source(slides, layout, id_pattern, manifest), **rest)
+
+    return _source_options(cast(F, call))
+
+
+tiling_command = _group(source_options, out_option, tile_options, machine_options, log_option)
+"""What a command needs that tiles."""
+
+whole_command = _group(
+    source_options, out_option, tile_options, model_options, report_options, machine_options, log_option
+)
+"""What a command needs that also encodes or reports."""

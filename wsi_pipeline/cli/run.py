@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsi_pipeline.cli.options import (
-    cases_from,
-    log_option,
-    machine_options,
-    model_options,
-    out_option,
-    report_options,
-    settings_from,
-    source_options,
-    tile_options,
-)
+from wsi_pipeline.cli.options import Source, settings_from, whole_command
 
 if TYPE_CHECKING:
     from wsi_pipeline.cases import Case
@@ -27,22 +17,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@source_options
-@out_option
-@tile_options
-@model_options
-@report_options
-@machine_options
+@whole_command
 @click.option("--retain", type=click.Choice(["reports", "tokens", "all"]), help="What stays on disk. [all]")
 @click.option("--wait", "wait_s", type=float, default=0.0, metavar="S", help="For a case another process works on. [0]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it takes; touch nothing.")
 @click.option("--max-hours", type=float, help="Refuse to start when the estimate is longer.")
-@log_option
 def run(
-    slides: Path | None,
-    layout: str | None,
-    id_pattern: str | None,
-    manifest: Path | None,
+    source: Source,
     out: Path,
     wait_s: float,
     dry_run: bool,
@@ -56,7 +37,7 @@ def run(
     Exit codes: 0 all done · 3 reports made, some slides failed · 1 a case failed · 2 wrong usage.
     """
     settings = settings_from(**options)
-    cases = cases_from(slides, layout, id_pattern, manifest)
+    cases = source.cases()
     if dry_run or max_hours is not None:
         _estimate(cases, settings, max_hours)
         if dry_run:

@@ -8,32 +8,37 @@ from typing import Any, Literal
 
 import click
 
-from wsi_pipeline.cli.options import (
-    cases_from,
-    log_option,
-    machine_options,
-    model_options,
-    out_option,
-    report_options,
-    settings_from,
-    source_options,
-    tile_options,
-)
+from wsi_pipeline.cli.options import Source, settings_from, tiling_command, whole_command
 
 
-def _stage(
-    last: Literal["tile", "encode"],
-    slides: Path | None,
-    out: Path,
-    json_log: bool,
-    source: dict[str, Any],
-    given: Any,
-) -> None:
+@click.command()
+@tiling_command
+def tile(source: Source, out: Path, json_log: bool, **given: Any) -> None:
+    """Only tile: slides to patch stores."""
+    _stage("tile", source, out, json_log, given)
+
+
+@click.command()
+@whole_command
+def encode(source: Source, out: Path, json_log: bool, **given: Any) -> None:
+    """Tile what is missing, then encode at the tokens per patch that the plan needs."""
+    _stage("encode", source, out, json_log, given)
+
+
+@click.command()
+@whole_command
+def report(source: Source, out: Path, json_log: bool, **given: Any) -> None:
+    """Write reports from what `tile` and `encode` left in OUT; slides need not be tiled again."""
+    from wsi_pipeline.cli.run import run_and_print
+
+    sys.exit(run_and_print(source.cases(), out, settings_from(**given), json_log=json_log))
+
+
+def _stage(last: Literal["tile", "encode"], source: Source, out: Path, json_log: bool, given: dict[str, Any]) -> None:
     from workflows.stages import run_stage
     from wsi_pipeline.cli.display import showing
 
-    settings = settings_from(**given)
-    cases = cases_from(slides, **source)
+    settings, cases = settings_from(**given), source.cases()
     with showing(json_log):
         done = run_stage(last, cases, out, settings)
     for work in done:
@@ -43,56 +48,3 @@ def _stage(
             click.echo(f"{work.case.id}\t{slide.id}\t{outcome.status}\t{outcome.patches} patches\t{where}")
     failed = any(o.status == "failed" for work in done for o in work.outcomes.values())
     sys.exit(3 if failed else 0)
-
-
-@click.command()
-@source_options
-@out_option
-@tile_options
-@machine_options
-@log_option
-def tile(
-    slides: Path | None, layout: str | None, id_pattern: str | None, manifest: Path | None, out: Path,
-    json_log: bool, **given: Any,
-) -> None:  # fmt: skip
-    """Only tile: slides to patch stores."""
-    _stage("tile", slides, out, json_log, _source(layout, id_pattern, manifest), given)
-
-
-@click.command()
-@source_options
-@out_option
-@tile_options
-@model_options
-@report_options
-@machine_options
-@log_option
-def encode(
-    slides: Path | None, layout: str | None, id_pattern: str | None, manifest: Path | None, out: Path,
-    json_log: bool, **given: Any,
-) -> None:  # fmt: skip
-    """Tile what is missing, then encode at the tokens per patch that the plan needs."""
-    _stage("encode", slides, out, json_log, _source(layout, id_pattern, manifest), given)
-
-
-@click.command()
-@source_options
-@out_option
-@tile_options
-@model_options
-@report_options
-@machine_options
-@log_option
-def report(
-    slides: Path | None, layout: str | None, id_pattern: str | None, manifest: Path | None, out: Path,
-    json_log: bool, **given: Any,
-) -> None:  # fmt: skip
-    """Write reports from what `tile` and `encode` left in OUT; slides need not be tiled again."""
-    from wsi_pipeline.cli.run import run_and_print
-
-    settings = settings_from(**given)
-    sys.exit(run_and_print(cases_from(slides, layout, id_pattern, manifest), out, settings, 0.0, json_log))
-
-
-def _source(layout: str | None, id_pattern: str | None, manifest: Path | None) -> dict[str, Any]:
-    return {"layout": layout, "id_pattern": id_pattern, "manifest": manifest}
