@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from wsi_pipeline.errors import StoreError
 from wsi_pipeline.store.codec import JpegCodec
+from wsi_pipeline.store.group import array_in, open_complete, stamp
 
 SCHEMA = 1
 SHARD = 16
@@ -63,14 +63,6 @@ class SlideFacts(BaseModel):
     patches_expected: int
     patches_unreadable: int
     quality_columns: tuple[str, ...]
-
-
-def all_chunks_present(array: zarr.Array[Any]) -> bool:
-    """Whether every shard or chunk of a local array is on disk: zarr reads an absent one as fill, without error."""
-    rows, step = array.shape[0], (array.shards or array.chunks)[0]
-    root = Path(str(array.store_path).removeprefix("file://"))
-    tail = (0,) * (array.ndim - 1)
-    return all((root / array.metadata.encode_chunk_key((i, *tail))).is_file() for i in range(-(-rows // step)))
 
 
 class PatchWriter:
@@ -119,7 +111,7 @@ class PatchWriter:
         }
         for name, values in columns.items():
             self._root.create_array(name, data=values, compressors=[ZstdCodec(level=3), Crc32cCodec()])
-        self._root.attrs.update({"schema": SCHEMA, "count": count, "facts": facts.model_dump(mode="json")})
+        stamp(self._root, SCHEMA, count, facts)
         return count
 
     def _flush(self) -> None:
@@ -138,56 +130,44 @@ class PatchStore:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        try:
-            self._root = zarr.open_group(self.path, mode="r")
-            schema, count = self._root.attrs["schema"], self._root.attrs["count"]
-            self.facts = SlideFacts.model_validate(self._root.attrs["facts"])
-        except (OSError, KeyError, ValueError) as error:
-            raise StoreError(path, f"is no patch store ({error})", "delete it and run again") from error
-        if schema != SCHEMA or count != len(self) or not all_chunks_present(self._array("patches")):
-            raise StoreError(path, f"is incomplete or of schema {schema}", "delete it and run again")
+        self._root, self.facts = open_complete(self.path, "patch", "patches", SCHEMA, SlideFacts)
 
     def __len__(self) -> int:
-        return int(self._array("patches").shape[0])
+        return int(self.patches.shape[0])
 
     def __repr__(self) -> str:
         return f"PatchStore({self.facts.slide_id}: {len(self)} patches)"
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        array = self._root[name]
-        assert isinstance(array, zarr.Array)
-        return array
-
     @property
     def patches(self) -> zarr.Array[Any]:
         """(N, P, P, 3) u1, decoded on access. Index with integers or slices (`oindex` is 50× slower)."""
-        return self._array("patches")
+        return array_in(self._root, "patches")
 
     @property
     def coords(self) -> NDArray[np.int32]:
         """(N, 2) level-0 x, y."""
-        return np.asarray(self._array("coords")[:])
+        return np.asarray(array_in(self._root, "coords")[:])
 
     @property
     def tissue(self) -> NDArray[np.float32]:
         """(N,) tissue fraction."""
-        return np.asarray(self._array("tissue")[:])
+        return np.asarray(array_in(self._root, "tissue")[:])
 
     @property
     def quality(self) -> dict[str, NDArray[np.float32]]:
         """Quality columns by name, (N,) each."""
-        values = np.asarray(self._array("quality")[:])
+        values = np.asarray(array_in(self._root, "quality")[:])
         return {name: values[:, i] for i, name in enumerate(self.facts.quality_columns)}
 
     @property
     def thumbnail(self) -> NDArray[np.uint8]:
         """(h, w, 3) overview at `facts.overview_mpp`."""
-        return np.asarray(self._array("thumbnail")[:])
+        return np.asarray(array_in(self._root, "thumbnail")[:])
 
     @property
     def mask(self) -> NDArray[np.bool_]:
         """(h, w) tissue on the overview."""
-        return np.asarray(self._array("mask")[:])
+        return np.asarray(array_in(self._root, "mask")[:])
 
     def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """Patches in order, `size` at a time."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from wsi_pipeline.errors import StoreError
-from wsi_pipeline.store.patches import all_chunks_present
+from wsi_pipeline.store.group import array_in, open_complete, stamp
 
 SCHEMA = 1
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -73,7 +73,7 @@ class TokenWriter:
         self._flush(self._held)
         if self._written != self._tokens.shape[0]:
             raise StoreError(facts.slide_id, f"{self._written} of {self._tokens.shape[0]} patches were encoded")
-        self._root.attrs.update({"schema": SCHEMA, "count": self._written, "facts": facts.model_dump(mode="json")})
+        stamp(self._root, SCHEMA, self._written, facts)
 
     def _flush(self, rows: int) -> None:
         if rows:
@@ -92,14 +92,7 @@ class TokenStore:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        try:
-            self._root = zarr.open_group(self.path, mode="r")
-            schema, count = self._root.attrs["schema"], self._root.attrs["count"]
-            self.facts = TokenFacts.model_validate(self._root.attrs["facts"])
-        except (OSError, KeyError, ValueError) as error:
-            raise StoreError(path, f"is no token store ({error})", "delete it and run again") from error
-        if schema != SCHEMA or count != len(self) or not all_chunks_present(self.tokens):
-            raise StoreError(path, f"is incomplete or of schema {schema}", "delete it and run again")
+        self._root, self.facts = open_complete(self.path, "token", "tokens", SCHEMA, TokenFacts)
 
     def __len__(self) -> int:
         return int(self.tokens.shape[0])
@@ -110,9 +103,7 @@ class TokenStore:
     @property
     def tokens(self) -> zarr.Array[Any]:
         """(N, T, D) f2, read on access."""
-        array = self._root["tokens"]
-        assert isinstance(array, zarr.Array)
-        return array
+        return array_in(self._root, "tokens")
 
     def read(self, start: int, stop: int, tokens_per_patch: int) -> NDArray[np.float32]:
         """Patches `start:stop` at `tokens_per_patch` (n, T, D) f4, pooled when stored finer."""
