@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from reporters.profiles import Profile
+from wsi_pipeline.store.outcome import SlideOutcome
 from wsi_pipeline.store.patches import SlideFacts
 
 
-def why_not(profile: Profile | None, facts: Mapping[str, SlideFacts], patches: int) -> str | None:
+def why_not(profile: Profile | None, facts: Mapping[str, SlideFacts], outcomes: Sequence[SlideOutcome]) -> str | None:
     """Why no diagnosis will be written; None when nothing speaks against it.
 
     Args:
         profile: of the checkpoint; None when none was asked for.
         facts: of the slides that would be read.
-        patches: how many patches they hold together.
+        outcomes: how every slide of the part ended.
     """
     if profile is None:
         return "no model was asked to write (--model none): measurements only"
-    if not patches:
-        return "no tissue was found to read"
+    if not facts:
+        ends = {outcome.status for outcome in outcomes}
+        if ends == {"no_tissue"}:
+            return "no tissue was found on its slides"
+        return "none of its slides could be read" if "failed" in ends else "none of its slides is to be read"
     real = [slide for slide, known in facts.items() if not known.phantom]
     if profile.domain == "phantom" and real:
         return (

@@ -51,7 +51,9 @@ def _remarks(store: PatchStore) -> tuple[str, ...]:
         "dark (fold, pigment or dense nuclei)": columns["dark"] > DARK_ABOVE,
         "under pen marks": columns["pen"] > PEN_ABOVE,
     }
-    return tuple(
+    left = store.facts.tissue_left_mm2 / max(store.facts.tissue_mm2, 1e-9)
+    slivers = (f"{left:.1%} of the tissue lies in no patch (slivers below the threshold)",) if left >= 0.005 else ()
+    return slivers + tuple(
         f"{share:.0%} of patches {what}"
         for what, hit in shares.items()
         if (share := float(np.mean(hit))) >= _REMARK_FROM

@@ -14,7 +14,7 @@ from wsi_pipeline.settings import ReportSettings
 from wsi_pipeline.store.outcome import SlideOutcome
 from wsi_pipeline.store.patches import PatchStore
 
-_HARMLESS = ("duplicate of", "not read:")
+_HARMLESS = ("duplicate of", "not read:", "no tissue found")
 
 
 def make_report(
@@ -42,11 +42,13 @@ def make_report(
     )
 
 
-def completeness_of(part: Part, outcomes: Mapping[str, SlideOutcome], plan: PartPlan | None) -> Completeness:
+def completeness_of(
+    part: Part, outcomes: Mapping[str, SlideOutcome], plan: PartPlan | None, allow_incomplete: bool = False
+) -> Completeness:
     """What of a part was read, and a line for everything that was not.
 
-    A failed slide, an undecodable region or a sample of patches leaves the part incomplete; another stain,
-    a duplicate or a slide without tissue is named and does not.
+    A failed slide, a dark field, an undecodable region or a sample of patches leaves the part incomplete; another
+    stain, a duplicate or a slide without tissue is named and does not.
     """
     rows = [(slide, outcomes[slide.id]) for slide in part.slides]
     gaps, complete = [], True
@@ -56,7 +58,7 @@ def completeness_of(part: Part, outcomes: Mapping[str, SlideOutcome], plan: Part
             gaps.append(f"{slide.id}: failed ({outcome.reason})")
         elif outcome.status in ("skipped", "no_tissue"):
             gaps.append(f"{slide.id}: {outcome.reason or 'no tissue found'}")
-            complete &= outcome.status == "no_tissue" or str(outcome.reason).startswith(_HARMLESS)
+            complete &= str(outcome.reason).startswith(_HARMLESS)
         if outcome.unreadable:
             complete = False
             gaps.append(f"{slide.id}: {outcome.unreadable} patches do not decode and were left out")
@@ -72,6 +74,7 @@ def completeness_of(part: Part, outcomes: Mapping[str, SlideOutcome], plan: Part
         patches_read=read,
         patches_unreadable=sum(outcome.unreadable for _, outcome in rows),
         complete=complete,
+        negatives_kept=allow_incomplete and not complete,
         gaps=tuple(gaps),
     )
 
@@ -84,15 +87,16 @@ def _part_report(
     plan: PartPlan | None,
     settings: ReportSettings,
 ) -> PartReport:
-    completeness = completeness_of(part, outcomes, plan)
-
-    def checked(sentences: Sequence[Sentence]) -> tuple[Sentence, ...]:
-        return tuple(withhold(s, completeness, settings.allow_incomplete) for s in sentences)
+    completeness = completeness_of(part, outcomes, plan, settings.allow_incomplete)
 
     def checked_finding(finding: Finding) -> Finding:
-        return finding.model_copy(update={"sentences": checked(finding.sentences)})
+        return finding.model_copy(update={"sentences": withhold(finding.sentences, completeness)})
 
-    diagnosis = checked(draft.diagnosis)
+    def checked_texts(texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(s.text for s in withhold([Sentence(text=t, method="none") for t in texts], completeness))
+
+    specimen = checked_texts([draft.specimen] if draft.specimen else [])
+    diagnosis = withhold(draft.diagnosis, completeness)
     kept = not any(s.withheld for s in diagnosis)
     return PartReport(
         name=part.name,
@@ -100,13 +104,13 @@ def _part_report(
         tissue=part.tissue,
         procedure=part.procedure,
         context=part.context,
-        specimen=draft.specimen,
+        specimen=specimen[0] if specimen else None,
         diagnosis=diagnosis,
         no_diagnosis=draft.no_diagnosis,
         seen_on=draft.seen_on if kept else (),
         findings=tuple(checked_finding(f) for f in draft.findings),
-        remarks=draft.remarks if kept else (),
+        remarks=checked_texts(draft.remarks) if kept else (),
         completeness=completeness,
         plan=plan,
-        unparsed=tuple(s.text for s in checked([Sentence(text=t, method="none") for t in draft.unparsed])),
+        unparsed=checked_texts(draft.unparsed),
     )

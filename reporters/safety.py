@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from reporters.schema import Completeness, Sentence
 
 _NEGATIVE = re.compile(
-    r"\b(no|not|without|negative|absen(t|ce)|free of|benign|normal|unremarkable|reactive|"
-    r"within normal limits|fails? to show|rule[sd]? out)\b",
+    r"\b(no|non|not|none|nor|neither|never|cannot|without|negative|absen(t|ce)|lack(s|ing)?|free|clear|benign|normal|"
+    r"unremarkable|uninvolved|unlikely|reactive|within normal limits|fails? to|rule[sd]? out|exclude[sd]?|0 ?/ ?\d+)\b"
+    r"|n't\b",
     re.IGNORECASE,
 )
 WITHHELD = "Withheld: a negative statement cannot be made, because the part was not read whole."
 
 
 def is_negative(text: str) -> bool:
-    """Whether a sentence denies disease. Errs on the side of yes."""
+    """Whether a text denies disease somewhere. Errs on the side of yes."""
     return bool(_NEGATIVE.search(text))
 
 
-def withhold(sentence: Sentence, completeness: Completeness, allow_incomplete: bool) -> Sentence:
-    """The sentence, or its replacement when it denies disease in a part with gaps."""
-    if completeness.complete or allow_incomplete or not is_negative(sentence.text):
-        return sentence
-    return Sentence(text=WITHHELD, method="none", withheld=True)
+def withhold(block: Sequence[Sentence], completeness: Completeness) -> tuple[Sentence, ...]:
+    """The sentences of a diagnosis or finding, or one replacement when any of them denies disease in a part with gaps.
+
+    A block stands or falls as a whole: "Negative for:" on one line and "carcinoma" on the next must not be parted.
+    """
+    if completeness.complete or completeness.negatives_kept or not is_negative(" ".join(s.text for s in block)):
+        return tuple(block)
+    return (Sentence(text=WITHHELD, method="none", withheld=True),)

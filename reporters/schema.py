@@ -10,6 +10,9 @@ from reporters.plan import PartPlan
 
 SCHEMA = 1
 
+ALGORITHM = 1
+"""Raised whenever the same tokens and settings would give another report."""
+
 NOTICE = (
     "Preliminary machine draft for review by a pathologist. Not a diagnosis, not a medical device. "
     "Every statement must be checked on the glass before use."
@@ -65,6 +68,8 @@ class Completeness(_Data):
     patches_read: int
     patches_unreadable: int
     complete: bool
+    negatives_kept: bool = False
+    """Negative statements stay in spite of gaps, as `--allow-incomplete` asked."""
     gaps: tuple[str, ...] = ()
     """One line per thing that was not looked at."""
 

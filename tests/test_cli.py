@@ -87,6 +87,12 @@ def test_dry_run_says_everything_and_touches_nothing(phantom_cases: Path, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_max_hours_charges_only_what_is_left(phantom_cases: Path, tmp_path: Path) -> None:
+    options = (phantom_cases, "--out", tmp_path / "out", "--model", "phantom")
+    wsi("run", *options)
+    assert "up to date" in wsi("run", *options, "--max-hours", "0.000001").stdout
+
+
 def test_max_hours_refuses_more(phantom_cases: Path, tmp_path: Path) -> None:
     done = wsi(
         "run", phantom_cases, "--out", tmp_path / "out", "--model", "phantom", "--max-hours", "0.000001", check=2

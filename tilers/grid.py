@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from tilers.geometry import Grid
 
@@ -22,6 +23,41 @@ def tissue_fractions(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]
     corner = _interpolate(_interpolate(integral, rows).T, columns).T
     area = corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]
     return np.asarray((area / (px * py)).ravel())
+
+
+def fragments(mask: NDArray[np.bool_], grid: Grid, kept: NDArray[np.intp], smallest: float) -> NDArray[np.intp]:
+    """Patches that catch pieces of tissue which no kept patch touches: for each piece the patch with most of it.
+
+    Args:
+        mask: tissue over the grid's bounds.
+        grid: the patches.
+        kept: indices of patches that are kept anyway.
+        smallest: mask pixels below which a piece is dust.
+    """
+    pieces, count = ndimage.label(mask)
+    touched = np.unique(pieces[covered(mask.shape, grid, kept)])
+    owner = _owners(mask.shape, grid)
+    found = []
+    for piece in np.setdiff1d(np.arange(1, count + 1), touched):
+        inside = pieces == piece
+        if inside.sum() >= smallest:
+            found.append(int(np.bincount(owner[inside]).argmax()))
+    return np.unique(np.array(found, np.intp))
+
+
+def covered(shape: tuple[int, ...], grid: Grid, patches: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(h, w) pixels of a mask over the grid's bounds that lie in one of `patches`."""
+    chosen = np.zeros(grid.columns * grid.rows, bool)
+    chosen[patches] = True
+    return np.asarray(chosen[_owners(shape, grid)])
+
+
+def _owners(shape: tuple[int, ...], grid: Grid) -> NDArray[np.intp]:
+    """(h, w) index of the patch that each mask pixel's centre lies in."""
+    y = (np.arange(shape[0]) + 0.5) * grid.bounds.height / shape[0] / grid.step
+    x = (np.arange(shape[1]) + 0.5) * grid.bounds.width / shape[1] / grid.step
+    rows, columns = np.minimum(y.astype(int), grid.rows - 1), np.minimum(x.astype(int), grid.columns - 1)
+    return np.asarray(rows[:, None] * grid.columns + columns[None, :])
 
 
 def _interpolate(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tilers import quality
 from tilers.geometry import Grid, is_upsampling, make_grid, pick_level, window
-from tilers.grid import tissue_fractions
+from tilers.grid import covered, fragments, tissue_fractions
 from tilers.overview import Overview, read_overview
 from tilers.readers import Opened, Reader, UndecodableRegion, open_slide
 from tilers.resample import area_average
@@ -44,6 +44,10 @@ def patches_fingerprint(slide: Slide, settings: TileSettings) -> str:
     )
 
 
+_FRAGMENT_UM = 150.0
+"""A piece of tissue of this square or more gets a patch, even where it fills less than the threshold."""
+
+
 @dataclass(frozen=True)
 class Survey:
     """What is known of an open slide before any patch is read: what `inspect` and `--dry-run` show."""
@@ -56,6 +60,11 @@ class Survey:
     tissue: NDArray[np.float64]
     candidates: NDArray[np.intp]
     warnings: tuple[str, ...]
+
+    def mm2(self, mask: NDArray[np.bool_]) -> float:
+        """Area of a mask on the overview."""
+        sx, sy = self.overview.scale
+        return float(mask.sum() * sx * sy * self.resolution.mpp**2 / 1e6)
 
     @property
     def reader(self) -> Reader:
@@ -99,7 +108,9 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings) -> Survey:
     tissue = tissue_fractions(mask, grid)
     unknown = tissue_fractions(overview.undecodable, grid)
     # where the overview does not decode, tissue is possible: such patches are read, or counted as unreadable
-    candidates = np.flatnonzero(tissue + unknown >= max(settings.min_tissue, 1e-6))
+    enough = np.flatnonzero(tissue + unknown >= max(settings.min_tissue, 1e-6))
+    smallest = _FRAGMENT_UM**2 / overview.mpp**2
+    candidates = np.union1d(enough, fragments(mask, grid, enough, smallest))
     return Survey(opened, resolution, overview, mask, grid, tissue, candidates, tuple(warnings))
 
 
@@ -167,6 +178,7 @@ def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int)
         refused_readers=found.opened.refused,
         level0_size=reader.size,
         origin=(reader.bounds.x, reader.bounds.y),
+        scanned=(reader.bounds.width, reader.bounds.height),
         levels=len(reader.downsamples),
         mpp=found.resolution.mpp,
         mpp_source=found.resolution.source,
@@ -179,7 +191,8 @@ def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int)
         patch_level0=found.grid.step,
         read_level=pick_level(reader.downsamples, settings.mpp, found.resolution.mpp),
         overview_mpp=overview.mpp,
-        tissue_mm2=float(found.mask.sum()) * overview.mpp**2 / 1e6,
+        tissue_mm2=round(found.mm2(found.mask), 4),
+        tissue_left_mm2=round(found.mm2(found.mask & ~covered(found.mask.shape, found.grid, found.candidates)), 4),
         patches_expected=len(found.candidates),
         patches_unreadable=unreadable,
         quality_columns=quality.COLUMNS,

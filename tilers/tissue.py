@@ -19,8 +19,13 @@ _DARK_BACKGROUND = 90
 
 
 def is_dark_field(image: NDArray[np.uint8]) -> bool:
-    """Whether the background is dark: fluorescence, not a stained section on bright glass."""
-    return bool(np.percentile(image.max(axis=2), 60) < _DARK_BACKGROUND)
+    """Whether the background is dark: fluorescence, not a stained section on bright glass.
+
+    Exactly black pixels are padding beyond the scan, not background, unless there is nothing else.
+    """
+    brightness = image.max(axis=2)
+    scanned = brightness[brightness > 0]
+    return bool(np.percentile(scanned if scanned.size else brightness, 60) < _DARK_BACKGROUND)
 
 
 def find_tissue(image: NDArray[np.uint8], mpp: float) -> Mask:

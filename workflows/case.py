@@ -5,10 +5,13 @@ from __future__ import annotations
 import filecmp
 import shutil
 import time
+import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
+from reporters.schema import ALGORITHM
 from tilers.tile import patches_fingerprint
 from workflows.checkpoints import Model
 from workflows.tiling import TileJob, tile_all
@@ -29,8 +32,7 @@ from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.paths import CaseFolder
 from wsi_pipeline.store.publish import sweep_partials
 
-REPORT_ALGORITHM = 1
-"""Raised whenever the same tokens and settings would give another report."""
+NO_SLIDE = "no slide could be read"
 
 
 @dataclass
@@ -70,7 +72,7 @@ def run_case(case: Case, out: Path, settings: RunSettings, model: Model, wait_s:
         name_slides(work)
         request = _request(work)
         previous = _previous(folder)
-        if previous is not None and _is_current(previous, request, folder):
+        if previous is not None and _is_current(previous, request, folder) and not _retried(work, previous):
             emit("case.done", case=case.id, status=previous.status, report=previous.report, current=True)
             return previous
         model.check()  # before the first tile, and only when there is work
@@ -79,6 +81,10 @@ def run_case(case: Case, out: Path, settings: RunSettings, model: Model, wait_s:
             outcome = _bring_up_to_date(work, request, started)
         except PipelineError as error:
             outcome = _ended(work, "failed", request, started, reason=str(error))
+        except Exception as error:  # whatever it is, the other cases go on
+            emit("case.error", case=case.id, traceback=traceback.format_exc())
+            reason = f"unexpected {type(error).__name__}: {error}"[:500]
+            outcome = _ended(work, "failed", request, started, reason=reason)
         write_outcome(folder.outcome, outcome)
         _retain(work, outcome)
         emit(
@@ -86,6 +92,15 @@ def run_case(case: Case, out: Path, settings: RunSettings, model: Model, wait_s:
             current=False,
         )  # fmt: skip
         return outcome
+
+
+def is_current(case: Case, out: Path, settings: RunSettings, model: Model) -> bool:
+    """Whether a run would find nothing to do for this case."""
+    folder = CaseFolder(out, case.id)
+    work = Work(case, folder, settings, model)
+    name_slides(work)
+    previous = _previous(folder)
+    return previous is not None and _is_current(previous, _request(work), folder)
 
 
 def name_slides(work: Work) -> None:
@@ -114,9 +129,12 @@ def name_slides(work: Work) -> None:
 
 
 def _same_bytes(a: Path, b: Path) -> bool:
-    if not (a.is_file() and b.is_file()) or a.stat().st_size != b.stat().st_size or not a.stat().st_size:
-        return False
-    return filecmp.cmp(a, b, shallow=False)
+    try:
+        if not (a.is_file() and b.is_file()) or a.stat().st_size != b.stat().st_size or not a.stat().st_size:
+            return False
+        return filecmp.cmp(a, b, shallow=False)
+    except OSError:
+        return False  # whoever cannot be read gets its own row
 
 
 def _failed(slide: Slide, stage: str, error: PipelineError) -> SlideOutcome:
@@ -127,7 +145,8 @@ def _request(work: Work) -> str:
     """Names everything that was asked for and found before any work: the same value means the same case."""
     return fingerprint(
         stage="case",
-        algorithm=REPORT_ALGORITHM,
+        algorithm=ALGORITHM,
+        software=version("wsi-pipeline"),
         parts=[
             {"name": p.name, "tissue": p.tissue, "procedure": p.procedure, "context": p.context}
             | {"slides": [[s.id, s.stain, work.names.get(s.id)] for s in p.slides]}
@@ -150,17 +169,26 @@ def _previous(folder: CaseFolder) -> CaseOutcome | None:
 
 
 def _is_current(previous: CaseOutcome, request: str, folder: CaseFolder) -> bool:
-    """Nothing to do: same request, its report still there, and no slide that another try might save."""
+    """Whether the same was asked for, ended, and its report is still there."""
     there = previous.report is None or (folder.path / previous.report / "report.json").is_file()
-    retry = any(s.status == "failed" and s.stage == "tile" for s in previous.slides)
-    return previous.fingerprint == request and there and previous.status != "failed" and not retry
+    return previous.fingerprint == request and there and (previous.status != "failed" or previous.reason == NO_SLIDE)
+
+
+def _retried(work: Work, previous: CaseOutcome) -> bool:
+    """Try slides that failed while tiling once more; whether one of them now ends differently."""
+    before = {s.slide: s.reason for s in previous.slides if s.status == "failed" and s.stage == "tile"}
+    jobs = [_job(slide, work) for slide in work.case.slides if slide.id in before and slide.id in work.names]
+    differs = False
+    for job, error in tile_all(jobs, work.settings.machine):
+        differs |= error is None or error.reason != before[job.slide.id]
+    return differs
 
 
 def _bring_up_to_date(work: Work, request: str, started: float) -> CaseOutcome:
     tile_case(work)
     if not any(len(store) for store in work.stores.values()):
         if any(o.status == "failed" for o in work.outcomes.values()):
-            return _ended(work, "failed", request, started, reason="no slide could be read")
+            return _ended(work, "failed", request, started, reason=NO_SLIDE)
         return _ended(work, "no_tissue", request, started, reason="no tissue was found on any slide")
     from workflows.reporting import encode_and_report
 
@@ -177,9 +205,9 @@ def tile_case(work: Work) -> None:
     for slide in work.case.slides:
         if slide.id in work.outcomes:
             continue
-        final = work.folder.patches(slide.id, work.names[slide.id])
-        if not _usable(final):
-            jobs.append(TileJob(slide, work.settings.tile, final))
+        job = _job(slide, work)
+        if not _usable(job.final):
+            jobs.append(job)
     emit("tile.slides", case=work.case.id, total=len(jobs), kept=len(work.names) - len(jobs))
     for job, error in tile_all(jobs, work.settings.machine):
         if isinstance(error, StoreError):
@@ -192,6 +220,10 @@ def tile_case(work: Work) -> None:
             store = PatchStore(work.folder.patches(slide.id, work.names[slide.id]))
             work.stores[slide.id] = store
             work.outcomes[slide.id] = _read(slide, store)
+
+
+def _job(slide: Slide, work: Work) -> TileJob:
+    return TileJob(slide, work.settings.tile, work.folder.patches(slide.id, work.names[slide.id]))
 
 
 def _usable(final: Path) -> bool:
@@ -239,8 +271,7 @@ def _retain(work: Work, outcome: CaseOutcome) -> None:
     """Patient pixels do not pile up unasked: drop what `--retain` does not name, once a report is published."""
     if outcome.report is None or work.settings.retain == "all":
         return
-    for store in work.stores.values():
-        shutil.rmtree(store.path, ignore_errors=True)
-    if work.settings.retain == "reports":
-        for path in work.token_stores.values():
+    dropped = ["patches-*.zarr", "tokens-*.zarr"] if work.settings.retain == "reports" else ["patches-*.zarr"]
+    for pattern in dropped:
+        for path in work.folder.path.glob(f"slides/*/{pattern}"):
             shutil.rmtree(path, ignore_errors=True)

@@ -6,11 +6,14 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from workflows.case import is_current
 from workflows.checkpoints import Model
-from wsi_pipeline.cases import Case, Slide
-from wsi_pipeline.errors import PipelineError
+from workflows.run import check_cases
+from wsi_pipeline.cases import Case, Part, Slide
+from wsi_pipeline.errors import ModelError, PipelineError
 from wsi_pipeline.settings import RunSettings
 
 _BYTES_PER_PIXEL = {"jpeg": 205 * 1024 / 768**2, "zstd": 1297 * 1024 / 768**2}
@@ -50,16 +53,18 @@ class Estimate:
     hours: float
 
 
-def estimate(cases: Sequence[Case], settings: RunSettings) -> Estimate:
-    """Survey every slide and add up patches, bytes, tokens and hours.
+def estimate(cases: Sequence[Case], settings: RunSettings, out: Path, download: bool = False) -> Estimate:
+    """Survey every slide and add up patches, bytes, tokens and hours; cases that are up to date cost nothing.
 
     Raises:
-        ModelError: the checkpoint is not on this machine or does not fit it.
+        ModelError: the checkpoint is not on this machine (and may not be downloaded) or does not fit it.
+        UsageError: what `run` would refuse.
     """
-    model = Model(settings.model, download=False)
+    check_cases(cases)
+    model = Model(settings.model, download=download)
     model.check()
     settings = model.adapt(settings)
-    found = tuple(_case(case, settings, model) for case in cases)
+    found = tuple(_case(case, settings, model, out) for case in cases)
     patches = sum(s.patches for c in found for s in c.slides)
     tiling = sum(s.patches * s.seconds_per_patch for c in found for s in c.slides) / settings.machine.workers
     seconds = tiling + _model_seconds(model, patches, found, settings)
@@ -67,28 +72,36 @@ def estimate(cases: Sequence[Case], settings: RunSettings) -> Estimate:
     return Estimate(found, settings.model.name, int(patches * size), seconds / 3600)
 
 
-def _case(case: Case, settings: RunSettings, model: Model) -> CaseEstimate:
+def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEstimate:
+    if is_current(case, out, settings, model):
+        return CaseEstimate(case.id, (), ("up to date, nothing to do",), 0)
     slides = tuple(_slide(slide, settings) for slide in case.slides)
     counts = {s.slide: s.patches for s in slides if s.patches}
     plans, tokens = [], 0
     for part in case.parts:
         mine = {s.id: counts[s.id] for s in part.slides if s.id in counts}
-        if model.profile is None or not mine:
-            plans.append(f"{part.title}: nothing for a model to read")
-            continue
-        from reporters.draft import instruction_for
-        from reporters.plan import make_plan
-
-        plan = make_plan(
-            mine, model.profile, model.grammar, instruction_for(model.profile, part), settings.report,
-            settings.tile.patch_size, settings.tile.mpp,
-        )  # fmt: skip
-        tokens += plan.tokens
-        plans.append(
-            f"{part.title}: {plan.strategy}, {plan.patches_read} of {plan.patches_found} patches, "
-            f"{len(plan.windows)} window(s), {plan.tokens_per_patch} token(s) per patch, {plan.tokens:,} tokens"
-        )
+        try:
+            words, charged = _plan(part, mine, settings, model)
+        except ModelError as error:
+            words, charged = str(error), 0
+        plans.append(f"{part.title}: {words}")
+        tokens += charged
     return CaseEstimate(case.id, slides, tuple(plans), tokens)
+
+
+def _plan(part: Part, patches: dict[str, int], settings: RunSettings, model: Model) -> tuple[str, int]:
+    if model.profile is None or not patches:
+        return "nothing for a model to read", 0
+    from reporters.draft import instruction_for
+    from reporters.plan import make_plan
+
+    instruction = instruction_for(model.profile, part)
+    size, mpp = settings.tile.patch_size, settings.tile.mpp
+    plan = make_plan(patches, model.profile, model.grammar, instruction, settings.report, size, mpp)
+    return (
+        f"{plan.strategy}, {plan.patches_read} of {plan.patches_found} patches, {len(plan.windows)} window(s), "
+        f"{plan.tokens_per_patch} token(s) per patch, {plan.tokens:,} tokens"
+    ), plan.tokens
 
 
 def _slide(slide: Slide, settings: RunSettings) -> SlideEstimate:

@@ -15,7 +15,7 @@ from reporters.gate import why_not
 from reporters.plan import PartPlan, make_plan
 from reporters.render import render_html, render_text, take_pictures
 from reporters.report import make_report
-from reporters.schema import SCHEMA, Provenance, Report, Run
+from reporters.schema import ALGORITHM, SCHEMA, Provenance, Report, Run
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.events import emit
@@ -65,7 +65,7 @@ def _plan(part: Part, work: Work) -> PlannedPart:
     counts = {slide: len(store) for slide, store in stores.items()}
     profile = work.model.profile
     facts = {slide: store.facts for slide, store in stores.items()}
-    if (reason := why_not(profile, facts, sum(counts.values()))) is not None or profile is None:
+    if (reason := why_not(profile, facts, [work.outcomes[s.id] for s in part.slides])) is not None or profile is None:
         return part, None, reason
     plan = make_plan(
         counts, profile, work.model.grammar, instruction_for(profile, part), work.settings.report,
@@ -114,14 +114,19 @@ def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:
         stage="report",
         schema=SCHEMA,
         case=work.case.id,
-        parts=[[p.name, p.tissue, p.procedure, p.context, plan, reason] for p, plan, reason in planned],
+        algorithm=ALGORITHM,
+        software=version("wsi-pipeline"),
+        parts=[[_part_facts(part, work), plan, reason] for part, plan, reason in planned],
         profile=work.model.profile,
         revision=work.model.revision,
         dtype=work.model.dtype if work.model.checkpoint else None,
         settings=work.settings.report,
-        patches=work.names,
-        outcomes=[work.outcomes[s.id] for s in work.case.slides],
     )
+
+
+def _part_facts(part: Part, work: Work) -> list[object]:
+    slides = [[s.id, s.stain, work.names.get(s.id), work.outcomes[s.id]] for s in part.slides]
+    return [part.name, part.tissue, part.procedure, part.context, slides]
 
 
 def _published(work: Work, name: str) -> tuple[Path, Report] | None:

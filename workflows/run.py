@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reporters.render.index import render_index
-from workflows.case import run_case
+from workflows.case import NO_SLIDE, run_case
 from workflows.checkpoints import Model
 from wsi_pipeline.cases import Case, refuse_mixed_patients
 from wsi_pipeline.errors import CaseBusyError, StoreError, UsageError
@@ -33,9 +33,7 @@ def run(cases: Sequence[Case], out: Path, settings: RunSettings, wait_s: float =
         ModelError: the checkpoint cannot be had or does not fit; nothing is started.
         StoreError: `out` cannot be written.
     """
-    _refuse_same_ids(cases)
-    for case in cases:
-        refuse_mixed_patients(case)
+    check_cases(cases)
     ensure_writable(out)
     model = Model(settings.model, settings.machine.batch_size)
     settings = model.adapt(settings)
@@ -54,7 +52,14 @@ def run(cases: Sequence[Case], out: Path, settings: RunSettings, wait_s: float =
     return outcomes
 
 
-def _refuse_same_ids(cases: Sequence[Case]) -> None:
+def check_cases(cases: Sequence[Case]) -> None:
+    """Refuse cases that share an id, and cases that mix patients.
+
+    Raises:
+        UsageError: naming them.
+    """
+    for case in cases:
+        refuse_mixed_patients(case)
     seen: set[str] = set()
     for case in cases:
         # some file systems do not tell case or normal form apart
@@ -79,7 +84,7 @@ def exit_code(outcomes: Sequence[CaseOutcome]) -> int:
 
 
 def _only_slides_failed(outcome: CaseOutcome) -> bool:
-    return outcome.reason == "no slide could be read"
+    return outcome.reason == NO_SLIDE
 
 
 def read_outcomes(out: Path) -> list[CaseOutcome]:

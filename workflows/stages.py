@@ -8,7 +8,8 @@ from typing import Literal
 
 from workflows.case import Work, name_slides, tile_case
 from workflows.checkpoints import Model
-from wsi_pipeline.cases import Case, refuse_mixed_patients
+from workflows.run import check_cases
+from wsi_pipeline.cases import Case
 from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.lock import locked
 from wsi_pipeline.store.paths import CaseFolder
@@ -25,8 +26,7 @@ def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path,
         ModelError: the checkpoint cannot be had.
         StoreError: `out` cannot be written.
     """
-    for case in cases:
-        refuse_mixed_patients(case)
+    check_cases(cases)
     ensure_writable(out)
     if last == "tile":
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"name": "none"})})

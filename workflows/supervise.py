@@ -6,9 +6,12 @@ A segmentation fault, an out-of-memory kill or a stalled network share then ends
 from __future__ import annotations
 
 import signal
+import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -20,6 +23,7 @@ from wsi_pipeline.errors import PipelineError, SlideError
 from wsi_pipeline.events import Event, emit, listening
 
 _POLL_S = 0.1
+_starting = threading.Lock()
 # a fork server starts clean of threads and open slides, and with the tiler loaded a child costs milliseconds
 _context = get_context("forkserver")
 _context.set_forkserver_preload(["tilers.tile", "tilers.readers.openslide", "tilers.readers.tiffslide"])
@@ -31,8 +35,9 @@ def supervised(
     subject: object,
     timeout_s: float,
     memory_gib: float,
+    stop: threading.Event | None = None,
 ) -> None:
-    """Call `function(*arguments)` in a child; its events are heard here.
+    """Call `function(*arguments)` in a child; its events are heard here. Setting `stop` kills it.
 
     Raises:
         SlideError: the child was killed by a signal, took too long, or took too much memory.
@@ -40,10 +45,11 @@ def supervised(
     """
     here, there = _context.Pipe(duplex=False)
     child = _context.Process(target=_child, args=(there, function, arguments), daemon=True)
-    child.start()
+    with _without_main():
+        child.start()
     there.close()
     try:
-        _listen(child, here, subject, timeout_s, memory_gib)
+        _listen(child, here, subject, timeout_s, memory_gib, stop)
     finally:
         if child.is_alive():
             child.kill()
@@ -51,9 +57,33 @@ def supervised(
         here.close()
 
 
-def _listen(child: BaseProcess, pipe: Connection, subject: object, timeout_s: float, memory_gib: float) -> None:
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the main module while a child starts: it would be run again there, and a user's script is no module."""
+    main = sys.modules["__main__"]
+    with _starting:
+        hidden: dict[str, Any] = {
+            name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
+        }
+        main.__dict__["__spec__"] = None
+        try:
+            yield
+        finally:
+            main.__dict__.update(hidden)
+
+
+def _listen(
+    child: BaseProcess,
+    pipe: Connection,
+    subject: object,
+    timeout_s: float,
+    memory_gib: float,
+    stop: threading.Event | None,
+) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
+        if stop is not None and stop.is_set():
+            raise SlideError(subject, "was stopped")
         if time.monotonic() > deadline:
             raise SlideError(subject, f"took longer than {timeout_s:g} s", "raise --tile-timeout, or check the disk")
         if _resident_gib(child) > memory_gib:

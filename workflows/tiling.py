@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -34,17 +35,19 @@ def tile_all(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ende
     if machine.dask_scheduler:
         yield from _on_dask(jobs, machine)
         return
+    stop = threading.Event()
     with ThreadPoolExecutor(machine.workers) as pool:
-        running = [pool.submit(tile_one, job, machine) for job in jobs]
+        running = [pool.submit(tile_one, job, machine, stop) for job in jobs]
         try:
             for done in as_completed(running):
                 yield done.result()
         finally:
+            stop.set()  # an interrupt must not wait for slides that take hours
             for waiting in running:
                 waiting.cancel()
 
 
-def tile_one(job: TileJob, machine: MachineSettings) -> Ended:
+def tile_one(job: TileJob, machine: MachineSettings, stop: threading.Event | None = None) -> Ended:
     """Tile one slide in a supervised child; errors are returned, so that the others go on."""
     try:
         supervised(
@@ -53,6 +56,7 @@ def tile_one(job: TileJob, machine: MachineSettings) -> Ended:
             job.slide.path,
             machine.tile_timeout_s,
             machine.tile_memory_gib,
+            stop,
         )
     except PipelineError as error:
         return job, error

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wsi_pipeline.api import encode, find_cases, load_report, report, run, tile
+    from wsi_pipeline.api import SlideResult, encode, find_cases, load_report, report, run, tile
     from wsi_pipeline.cases import Case, Part, Slide
     from wsi_pipeline.errors import PipelineError
     from wsi_pipeline.settings import RunSettings
@@ -25,6 +25,7 @@ _HOME = {
     "PipelineError": "wsi_pipeline.errors",
     "RunSettings": "wsi_pipeline.settings",
     "Slide": "wsi_pipeline.cases",
+    "SlideResult": "wsi_pipeline.api",
     "TokenStore": "wsi_pipeline.store.tokens",
     "encode": "wsi_pipeline.api",
     "find_cases": "wsi_pipeline.api",
@@ -41,6 +42,7 @@ __all__ = [
     "PipelineError",
     "RunSettings",
     "Slide",
+    "SlideResult",
     "TokenStore",
     "encode",
     "find_cases",

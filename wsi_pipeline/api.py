@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wsi_pipeline.cases import Case, discover, read_manifest
-from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import gather
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.paths import CaseFolder
@@ -36,23 +36,33 @@ def find_cases(
     return discover(Path(slides or "."), layout, id_pattern)
 
 
-def tile(slides: Source, out: str | Path, **settings: Any) -> dict[str, PatchStore]:
-    """Tile every slide; patch stores by slide id. Settings are those of `TileSettings` and `MachineSettings`.
+@dataclass(frozen=True)
+class SlideResult:
+    """How one slide fared, and its stores; None where there are none."""
 
-    Raises:
-        SlideError: no slide could be tiled.
+    case: str
+    slide: str
+    status: str
+    reason: str | None
+    patches: PatchStore | None
+    tokens: TokenStore | None = None
+
+
+def tile(slides: Source, out: str | Path, **settings: Any) -> list[SlideResult]:
+    """Tile every slide; one result per slide, failed ones included.
+
+    Settings are those of `TileSettings` and `MachineSettings`.
     """
-    return _stage("tile", slides, out, settings)[0]
+    return _stage("tile", slides, out, settings)
 
 
-def encode(slides: Source, out: str | Path, **settings: Any) -> dict[str, TokenStore]:
-    """Tile and encode every slide with `model=…`; token stores by slide id.
+def encode(slides: Source, out: str | Path, **settings: Any) -> list[SlideResult]:
+    """Tile and encode every slide with `model=…`; one result per slide, failed ones included.
 
     Raises:
         ModelError: the checkpoint cannot be had.
-        SlideError: no slide could be tiled.
     """
-    return {slide: TokenStore(path) for slide, path in _stage("encode", slides, out, settings)[1].items()}
+    return _stage("encode", slides, out, settings)
 
 
 def run(slides: Source, out: str | Path, **settings: Any) -> list[CaseOutcome]:
@@ -81,19 +91,21 @@ def load_report(folder: str | Path) -> Report:
 
 def _stage(
     last: Literal["tile", "encode"], slides: Source, out: str | Path, settings: dict[str, Any]
-) -> tuple[dict[str, PatchStore], dict[str, Path]]:
+) -> list[SlideResult]:
     from workflows.stages import run_stage
 
-    patches: dict[str, PatchStore] = {}
-    tokens: dict[str, Path] = {}
-    reasons = []
-    for work in run_stage(last, _cases(slides), Path(out), gather(settings)):
-        patches |= work.stores
-        tokens |= work.token_stores
-        reasons += [f"{o.slide}: {o.reason}" for o in work.outcomes.values() if o.reason]
-    if not patches:
-        raise SlideError(str(slides), f"no slide could be tiled ({'; '.join(reasons)})")
-    return patches, tokens
+    return [
+        SlideResult(
+            case=work.case.id,
+            slide=slide.id,
+            status=work.outcomes[slide.id].status,
+            reason=work.outcomes[slide.id].reason,
+            patches=work.stores.get(slide.id),
+            tokens=TokenStore(work.token_stores[slide.id]) if slide.id in work.token_stores else None,
+        )
+        for work in run_stage(last, _cases(slides), Path(out), gather(settings))
+        for slide in work.case.slides
+    ]
 
 
 def _cases(source: Source) -> list[Case]:

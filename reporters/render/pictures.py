@@ -26,7 +26,7 @@ class SlidePictures:
         width, height: of the overview in its own pixels; outlines and boxes use them.
         overview: JPEG data URI. Made from the scanned tissue area; label and macro are never opened.
         outline: SVG path around the tissue.
-        scale: overview pixels per level-0 pixel.
+        scale: overview pixels per level-0 pixel, x and y.
         origin: level-0 x, y of the overview's corner.
         crops: data URI by patch.
     """
@@ -35,7 +35,7 @@ class SlidePictures:
     height: int
     overview: str
     outline: str
-    scale: float
+    scale: tuple[float, float]
     origin: tuple[int, int]
     crops: dict[int, str] = field(default_factory=dict)
 
@@ -46,13 +46,8 @@ class SlidePictures:
 
     def box(self, x: int, y: int, edge: float) -> tuple[float, float, float, float]:
         """A patch on the overview: x, y, width, height."""
-        side = edge * self.scale
-        return (
-            round((x - self.origin[0]) * self.scale, 1),
-            round((y - self.origin[1]) * self.scale, 1),
-            side,
-            side,
-        )
+        sx, sy = self.scale
+        return round((x - self.origin[0]) * sx, 1), round((y - self.origin[1]) * sy, 1), edge * sx, edge * sy
 
 
 def take_pictures(store: PatchStore, shown: Iterable[int]) -> SlidePictures:
@@ -66,7 +61,7 @@ def take_pictures(store: PatchStore, shown: Iterable[int]) -> SlidePictures:
         height=height,
         overview=_data_uri(small, 78),
         outline=_outline(mask, factor),
-        scale=width / (thumbnail.shape[1] * facts.overview_mpp / facts.mpp),
+        scale=(width / facts.scanned[0], height / facts.scanned[1]),
         origin=facts.origin,
         crops={i: _crop(np.asarray(store.patches[i])) for i in sorted(set(shown))},
     )

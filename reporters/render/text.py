@@ -49,7 +49,8 @@ def _part(part: PartReport, names: dict[str, str]) -> list[str]:
     lines.append(f"{read} read, {done.slides_read} of {done.slides} slides. Confidence: {part.confidence}.")
     lines += [line for remark in part.remarks for line in _wrap(f"CONTRADICTION: {remark}", "   ")]
     if not done.complete:
-        lines.append("INCOMPLETE: negative statements are withheld.")
+        kept = "are KEPT on request (--allow-incomplete)" if done.negatives_kept else "are withheld"
+        lines.append(f"INCOMPLETE: negative statements {kept}.")
     lines += [line for gap in done.gaps for line in _wrap(f"Not looked at: {gap}", "   ")]
     for finding in part.findings:
         where = ", ".join(names[s] for s in finding.slides)

@@ -38,6 +38,41 @@ def test_two_accessions_in_one_case_are_refused(tmp_path: Path) -> None:
         refuse_mixed_patients(discover(tmp_path)[0])
 
 
+def test_every_instance_of_a_series_counts(tmp_path: Path) -> None:
+    """Two series in one folder: each slide is named by one file and made of several."""
+    from wsi_pipeline.store.fingerprint import input_identity
+
+    first, second = generate_uid(), generate_uid()
+    for n, series in enumerate((first, first, second, second)):
+        dicom(tmp_path / f"case/x/{n}.dcm", "same", series)
+    (case,) = discover(tmp_path)
+    assert [s.path.name for s in case.slides] == ["0.dcm", "2.dcm"]
+    before = input_identity(case.slides[0].path)
+    dicom(tmp_path / "case/x/1.dcm", "another", first)
+    assert input_identity(case.slides[0].path) != before
+    with pytest.raises(UsageError, match="different PatientID"):
+        refuse_mixed_patients(case)
+
+
+def test_a_case_folder_may_be_one_dicom_slide_and_suffixes_in_capitals(tmp_path: Path) -> None:
+    series = generate_uid()
+    dicom(tmp_path / "CASE1/a.DCM", "p", series)
+    dicom(tmp_path / "CASE1/b.dcm", "p", series)
+    dicom(tmp_path / "CASE2/a.dcm", "q")
+    assert {c.id: [s.path.name for s in c.slides] for c in discover(tmp_path)} == {
+        "CASE1": ["CASE1"],
+        "CASE2": ["a.dcm"],
+    }
+
+
+def test_a_damaged_header_is_the_slides_problem(tmp_path: Path) -> None:
+    dicom(tmp_path / "case/part/1.dcm", "p")
+    whole = (tmp_path / "case/part/1.dcm").read_bytes()
+    for keep in range(0, len(whole), 7):
+        (tmp_path / "case/part/1.dcm").write_bytes(whole[:keep])
+        refuse_mixed_patients(discover(tmp_path)[0])
+
+
 def test_one_patient_is_fine_and_a_series_is_one_slide(tmp_path: Path) -> None:
     series = generate_uid()
     for n in range(3):

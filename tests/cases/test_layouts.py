@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsi_pipeline.cases import Case, discover
+from wsi_pipeline.cases import Case, Slide, discover
 from wsi_pipeline.cases.model import safe_name, slide_id
 from wsi_pipeline.errors import UsageError
 
@@ -89,6 +89,26 @@ def test_equal_stems_keep_apart(tmp_path: Path) -> None:
 def test_mrxs_sidecars_are_no_slides(tmp_path: Path) -> None:
     root = touch(tmp_path, "c/s.mrxs", "c/s/Slidedat.ini", "c/s/Data0000.tif")
     assert shape(discover(root)) == {"c": {None: ["s.mrxs"]}}
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_slide(tmp_path: Path) -> None:
+    root = touch(tmp_path, "c/a.svs")
+    (root / "c/b.svs").symlink_to(root / "gone.svs")
+    assert [s.missing for s in discover(root)[0].slides] == [False, True]
+
+
+def test_pictures_beside_slides_are_no_slides(tmp_path: Path) -> None:
+    root = touch(tmp_path, "c/a.svs", "c/label.png", "c/a_thumb.jpg")
+    assert shape(discover(root)) == {"c": {None: ["a.svs"]}}
+
+
+@pytest.mark.parametrize(
+    ("stain", "read"),
+    [("H&E", True), ("h & e recut", True), ("Hematoxylin and eosin", True), ("HES", True), ("unknown", True),
+     ("Ki-67", False), ("HER2", False), ("PAS", False), ("Helicobacter", False)],
+)  # fmt: skip
+def test_which_stains_are_read(stain: str, read: bool) -> None:
+    assert Slide("s", Path("s.svs"), stain=stain).is_he == read
 
 
 def test_unicode_and_spaces_work(tmp_path: Path) -> None:

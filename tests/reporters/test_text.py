@@ -55,22 +55,35 @@ def test_sentences_and_citations() -> None:
     assert citations(spans[1].text, {"F1"}) == ("Margins are free [F9].", ())
 
 
+def block(*texts: str) -> tuple[Sentence, ...]:
+    return tuple(Sentence(text=t, method="none") for t in texts)
+
+
 @pytest.mark.parametrize(
-    "text",
-    ["No evidence of malignancy.", "Negative for dysplasia", "Benign prostatic tissue", "Margins are free of tumour",
-     "Reactive follicular hyperplasia", "No pathologic change", "Absence of invasion."],
+    "texts",
+    [
+        ("No evidence of malignancy.",), ("Negative for dysplasia",), ("Benign prostatic tissue",),
+        ("Margins are free of tumour",), ("Reactive follicular hyperplasia",), ("No pathologic change",),
+        ("Absence of invasion.",), ("None of the slides shows carcinoma",), ("Malignancy is excluded",),
+        ("Carcinoma cannot be identified",), ("Non-neoplastic mucosa",), ("Margins are clear of tumour",),
+        ("Tumour-free margins",), ("Lacks features of dysplasia",), ("Neither atypia",), ("0/12 nodes involved",),
+        ("Uninvolved mucosa",), ("Malignancy is unlikely",), ("There isn't any atypia",),
+        ("Negative for:", "- carcinoma", "- high grade dysplasia"), ("There is no evidence of", "malignancy."),
+        ("No atypia, e.g.", "nuclear enlargement or invasive carcinoma."),
+    ],
 )  # fmt: skip
-def test_denials_of_disease_are_withheld_from_incomplete_parts(text: str) -> None:
-    sentence = Sentence(text=text, method="none")
-    assert withhold(sentence, INCOMPLETE, allow_incomplete=False).text == WITHHELD
-    assert withhold(sentence, INCOMPLETE, allow_incomplete=True) == sentence
-    assert withhold(sentence, COMPLETE, allow_incomplete=False) == sentence
+def test_denials_of_disease_are_withheld_from_incomplete_parts_as_a_whole(texts: tuple[str, ...]) -> None:
+    sentences = block(*texts)
+    (left,) = withhold(sentences, INCOMPLETE)
+    assert left.text == WITHHELD
+    assert withhold(sentences, INCOMPLETE.model_copy(update={"negatives_kept": True})) == sentences
+    assert withhold(sentences, COMPLETE) == sentences
 
 
 @pytest.mark.parametrize("text", ["Invasive ductal carcinoma, grade 2", "Adenocarcinoma is present."])
 def test_findings_of_disease_stay(text: str) -> None:
     assert not is_negative(text)
-    assert withhold(Sentence(text=text, method="none"), INCOMPLETE, allow_incomplete=False).text == text
+    assert withhold(block(text), INCOMPLETE) == block(text)
 
 
 PLACES = [PatchPlace("s", i, 100 * i, 0, 768.0) for i in range(3)]

@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ from wsi_pipeline.store.publish import ensure_writable, publishing, sweep_partia
 from wsi_pipeline.store.tokens import TokenFacts, TokenStore, TokenWriter, pool
 
 FACTS = SlideFacts(
-    slide_id="s", reader="openslide", requested_reader="auto", level0_size=(100, 100), origin=(0, 0), levels=1,
+    slide_id="s", reader="openslide", requested_reader="auto", level0_size=(100, 100), origin=(0, 0),
+    scanned=(100, 100), tissue_left_mm2=0.0, levels=1,
     mpp=0.5, mpp_source="vendor", patch_size=32, target_mpp=1.0, patch_level0=64.0, read_level=0, overview_mpp=8.0,
     tissue_mm2=1.0, patches_expected=3, patches_unreadable=0, quality_columns=("valid",),
 )  # fmt: skip
@@ -75,6 +77,21 @@ def test_a_store_with_patches_missing_is_refused(tmp_path: Path) -> None:
         PatchStore(tmp_path / "p.zarr")
 
 
+def test_a_store_that_lost_its_coordinates_is_refused(tmp_path: Path) -> None:
+    write_patches(tmp_path / "p.zarr", np.zeros((3, 32, 32, 3), np.uint8))
+    shutil.rmtree(tmp_path / "p.zarr/coords/c")
+    with pytest.raises(StoreError, match="incomplete"):
+        PatchStore(tmp_path / "p.zarr")
+
+
+def test_white_patches_and_an_empty_mask_are_written_too(tmp_path: Path) -> None:
+    with publishing(tmp_path / "p.zarr") as partial:
+        writer = PatchWriter(partial, 1, 32, "jpeg", 90)
+        writer.append(np.full((32, 32, 3), 255, np.uint8), (0, 0), 0.0, (0.0,))
+        writer.close(FACTS, np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool))
+    assert len(PatchStore(tmp_path / "p.zarr")) == 1
+
+
 def test_nothing_is_published_when_writing_fails(tmp_path: Path) -> None:
     final = tmp_path / "x"
     with pytest.raises(RuntimeError, match="power cut"), publishing(final) as partial:  # noqa: PT012
@@ -127,6 +144,23 @@ def test_a_dead_holders_lock_is_taken_over(tmp_path: Path) -> None:
     assert (tmp_path / ".lock").exists()
     with locked(tmp_path / ".lock", wait_s=5):
         pass
+
+
+def test_a_lock_taken_over_meanwhile_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between judging a lock dead and moving it aside, another process took it over."""
+    from wsi_pipeline.store import lock
+
+    path = tmp_path / ".lock"
+    path.write_text('{"host": "elsewhere", "pid": 1, "id": "old"}')
+    old = time.time() - STALE_AFTER_S - 1
+    os.utime(path, (old, old))
+    read = lock._text
+    answers = iter([read(path)])
+    monkeypatch.setattr(lock, "_text", lambda p: next(answers, None) or read(p))
+    path.write_text('{"host": "elsewhere", "pid": 2, "id": "new"}')
+    os.utime(path, (old, old))
+    assert lock._remove_if_stale(path)
+    assert '"new"' in path.read_text()
 
 
 def test_a_lock_without_a_heartbeat_is_taken_over(tmp_path: Path) -> None:

@@ -140,6 +140,22 @@ def test_the_fingerprint_follows_content_and_settings(make_slide: MakeSlide) -> 
     assert patches_fingerprint(as_slide(path), TileSettings()) != first
 
 
+def test_a_small_fragment_on_a_grid_corner_is_not_lost(make_slide: MakeSlide) -> None:
+    image = np.full((1536, 1536, 3), 243, np.uint8)
+    image[618:918, 618:918] = tissue_image(600, 600)[150:450, 150:450]
+    store = tiled(make_slide(image=image, mpp=1.0, power=10, factors=()))
+    assert len(store) == 1
+    assert store.tissue[0] < 0.05
+    assert store.facts.tissue_left_mm2 > 0.03
+
+
+def test_black_padding_is_not_fluorescence(make_slide: MakeSlide) -> None:
+    image = np.zeros((2400, 2400, 3), np.uint8)
+    image[:1200, :1200] = tissue_image(1200, 1200)
+    store = tiled(make_slide(image=image, mpp=1.0, power=10, factors=(), compression=None))
+    assert len(store) > 0
+
+
 def test_jpeg_and_lossless_patches_are_alike(make_slide: MakeSlide) -> None:
     path = make_slide()
     lossy = tiled(path)

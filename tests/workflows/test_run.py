@@ -251,6 +251,65 @@ def test_two_parts_are_two_diagnoses(phantom_cases: Path, tmp_path: Path) -> Non
     )
 
 
+def test_a_slide_that_changes_part_changes_the_report(phantom_cases: Path, tmp_path: Path) -> None:
+    """The broken slide moves from A to B: B's denial must go, A's come back."""
+    well = next((phantom_cases / "phantom-test-900001").iterdir())
+    for name in ("a", "b"):
+        shutil.copy(well, tmp_path / f"{name}{well.suffix}")
+    with (tmp_path / f"b{well.suffix}").open("ab") as file:
+        file.write(b"not a twin")
+    (tmp_path / "broken.svs").write_bytes(b"broken")
+    told = []
+    for part in "AB":
+        rows = [f"c,a{well.suffix},A", f"c,b{well.suffix},B", f"c,broken.svs,{part}"]
+        (tmp_path / "m.csv").write_text("case_id,slide,part\n" + "\n".join(rows) + "\n")
+        (outcome,) = run(wp.find_cases(manifest=tmp_path / "m.csv"), tmp_path / "out", PHANTOM)
+        told.append(["Withheld" in line for line in outcome.diagnoses])
+    assert told == [[True, False], [False, True]]
+
+
+def test_a_part_of_which_nothing_could_be_read_says_so(phantom_cases: Path, tmp_path: Path) -> None:
+    shutil.copytree(phantom_cases / "phantom-test-900001", tmp_path / "slides/case/A")
+    (tmp_path / "slides/case/B").mkdir()
+    (tmp_path / "slides/case/B/x.svs").write_bytes(b"broken")
+    (outcome,) = run(wp.find_cases(tmp_path / "slides"), tmp_path / "out", PHANTOM)
+    assert outcome.diagnoses[1] == "Part B: no diagnosis: none of its slides could be read"
+
+
+def test_a_damaged_store_fails_its_case_not_the_night(phantom_cases: Path, copy: Path) -> None:
+    shard = next(p for p in copy.glob("cases/phantom-test-900000/slides/*/patches-*/patches/c/**/*") if p.is_file())
+    data = bytearray(shard.read_bytes())
+    data[500] ^= 0xFF
+    shard.write_bytes(data)
+    outcomes = run(wp.find_cases(phantom_cases), copy, gather({"model": "phantom", "dtype": "bfloat16"}))
+    assert [o.status for o in outcomes] == ["failed", "done"]
+    assert "damaged" in str(outcomes[0].reason)
+
+
+def test_an_unexpected_error_fails_its_case_not_the_night(
+    phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import workflows.case
+
+    def stumble(work: object) -> None:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr(workflows.case, "tile_case", stumble)
+    outcomes = run(wp.find_cases(phantom_cases), tmp_path, PHANTOM)
+    assert [o.reason for o in outcomes] == ["unexpected ZeroDivisionError: odd"] * 2
+
+
+def test_a_broken_slide_does_not_redo_what_was_dropped(phantom_cases: Path, tmp_path: Path) -> None:
+    shutil.copytree(phantom_cases / "phantom-test-900001", tmp_path / "slides/case")
+    (tmp_path / "slides/case/broken.svs").write_bytes(b"broken")
+    settings = gather({"model": "phantom", "retain": "reports"})
+    first = run(wp.find_cases(tmp_path / "slides"), tmp_path / "out", settings)
+    before = everything(tmp_path / "out/cases")
+    again = run(wp.find_cases(tmp_path / "slides"), tmp_path / "out", settings)
+    assert everything(tmp_path / "out/cases") == before
+    assert [o.status for o in first + again] == ["incomplete"] * 2
+
+
 @pytest.mark.parametrize(
     ("retain", "kept"), [("reports", set()), ("tokens", {"tokens"}), ("all", {"tokens", "patches"})]
 )

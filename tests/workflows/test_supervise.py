@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def test_a_bad_end_is_the_slides_failure(work, cause: str) -> None:  # type: ign
     with pytest.raises(SlideError, match=cause):
         supervised(work, (), "slide.svs", timeout, 0.5)
     assert time.monotonic() - started < 40
+
+
+def test_stopping_kills_the_child_at_once() -> None:
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    started = time.monotonic()
+    with pytest.raises(SlideError, match="was stopped"):
+        supervised(stall, (), "slide.svs", 60, 4, stop)
+    assert time.monotonic() - started < 30
 
 
 def test_events_of_the_child_are_heard() -> None:

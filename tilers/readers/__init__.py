@@ -52,7 +52,9 @@ def open_slide(path: Path, requested: str = "auto") -> Opened:
         try:
             return Opened(READERS[name](path), refused)
         except Exception as error:  # readers raise whatever their libraries do; each reason is kept
-            refused[name] = f"{type(error).__name__}: {error}"[:300]
+            # libraries quote the path; folders above the slide are nobody's business in a report
+            words = str(error).replace(str(path.parent) + "/", "")
+            refused[name] = f"{type(error).__name__}: {words}"[:300]
     reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
     raise SlideError(
         path,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tilers.geometry import Box
 from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number
+from wsi_pipeline.cases.files import files_of
 
 
 class OpenSlideReader:
@@ -22,7 +23,7 @@ class OpenSlideReader:
     name = "openslide"
 
     def __init__(self, path: Path) -> None:
-        self._file = sorted(path.glob("*.dcm"))[0] if path.is_dir() else path
+        self._file = files_of(path)[0] if path.is_dir() else path
         if openslide.OpenSlide.detect_format(self._file) is None:
             raise openslide.OpenSlideUnsupportedFormatError("not a format OpenSlide knows")
         self._slide = openslide.OpenSlide(self._file)

@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SLIDE_SUFFIXES = frozenset(
-    [
-        ".svs",
-        ".tif",
-        ".tiff",
-        ".btf",
-        ".ndpi",
-        ".dcm",
-        ".mrxs",
-        ".scn",
-        ".bif",
-        ".vms",
-        ".vmu",
-        ".svslide",
-        ".qptiff",
-        ".jpg",
-        ".jpeg",
-        ".png",
-    ]
-)
+from wsi_pipeline.errors import UsageError
+
+SLIDE_SUFFIXES = frozenset({
+    ".svs", ".tif", ".tiff", ".btf", ".ndpi", ".dcm", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".qptiff",
+})  # fmt: skip
+"""Plain pictures are not among them: beside slides they are labels and previews."""
 
 UNSUPPORTED = {
     ".isyntax": "Philips iSyntax; export DICOM or TIFF from the Philips IMS",
@@ -43,12 +29,39 @@ def slides_in(folder: Path) -> list[Path]:
     """Slides directly in `folder`, sorted: files, and DICOM slides as their first file.
 
     A DICOM series of several instances in one folder is one slide, named by the folder when it is the
-    folder's only series. MRXS sidecar folders and hidden files are no slides.
+    folder's only series. MRXS sidecar folders and hidden files are no slides; a link that leads nowhere is one,
+    and fails as one.
+
+    Raises:
+        UsageError: the folder cannot be listed.
     """
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(folder, f"cannot be listed ({error.strerror})", "check its permissions") from None
+    files = [p for p in entries if (p.is_file() or _is_dead_link(p)) and not p.name.startswith(".")]
     slides = [p for p in files if is_slide_file(p) and p.suffix.lower() != ".dcm"]
-    dicom = [p for p in files if p.suffix.lower() == ".dcm"]
-    return sorted(slides + _dicom_slides(folder, dicom))
+    return sorted(slides + _dicom_slides(folder, _dicom_in(folder)))
+
+
+def files_of(slide: Path) -> list[Path]:
+    """Every file a slide is made of: the instances of a DICOM series, an `.mrxs` with its folder, or the file."""
+    if slide.is_dir():
+        return _dicom_in(slide)
+    if slide.suffix.lower() == ".dcm" and slide.is_file():
+        series = _series_of(slide)
+        return [p for p in _dicom_in(slide.parent) if p == slide or _series_of(p) == series]
+    if slide.suffix.lower() == ".mrxs":
+        return [slide, *(p for p in sorted(slide.with_suffix("").rglob("*")) if p.is_file())]
+    return [slide]
+
+
+def _dicom_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".dcm" and p.is_file())
+
+
+def _is_dead_link(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def is_slide_file(path: Path) -> bool:
@@ -74,10 +87,9 @@ def _dicom_slides(folder: Path, files: list[Path]) -> list[Path]:
 def _series_of(path: Path) -> str:
     """The series a DICOM file belongs to; an unreadable file is a slide of its own, and fails as one."""
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
 
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
         return str(header.get("SeriesInstanceUID", path))
-    except (InvalidDicomError, OSError, ValueError):
+    except Exception:  # damaged headers make pydicom raise a dozen kinds of error
         return str(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wsi_pipeline.cases.files import files_of
 from wsi_pipeline.cases.model import Case
 from wsi_pipeline.errors import UsageError
 
@@ -20,7 +21,7 @@ def refuse_mixed_patients(case: Case) -> None:
     """
     first: dict[str, tuple[str, str]] = {}
     for slide in case.slides:
-        for path in _instances(slide.path):
+        for path in () if slide.missing else files_of(slide.path):
             for attribute, value in _identity(path).items():
                 other, known = first.setdefault(attribute, (slide.id, value))
                 if known != value:
@@ -31,18 +32,13 @@ def refuse_mixed_patients(case: Case) -> None:
                     )
 
 
-def _instances(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(path.glob("*.dcm"))
-    return [path] if path.suffix.lower() == ".dcm" and path.is_file() else []
-
-
 def _identity(path: Path) -> dict[str, str]:
+    if path.suffix.lower() != ".dcm":
+        return {}
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
 
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(_IDENTITY))
-    except (InvalidDicomError, OSError, ValueError):
-        return {}  # not readable as DICOM: the reader will say so of this slide
+    except Exception:  # damaged headers make pydicom raise a dozen kinds of error; the reader will say so
+        return {}
     return {a: str(header.get(a)).strip() for a in _IDENTITY if str(header.get(a) or "").strip()}

@@ -32,12 +32,12 @@ def discover(root: Path, layout: Layout | None = None, id_pattern: str | None = 
     if root.is_file():
         if not is_slide_file(root):
             raise UsageError(root, "is not a slide file by its name", "give a slide, a folder, or --manifest CSV")
-        return [make_case(root.stem, [SlideEntry(root, root.name)])]
+        return [make_case(root.stem, [_entry(root, root.name)])]
     slides = sorted(_walk(root), key=lambda p: natural_key(p.relative_to(root).as_posix()))
     if not slides:
         raise UsageError(root, "holds no slides", "check the path; `wsi-pipeline inspect FILE` tells about one file")
     if slides == [root]:
-        return [make_case(root.name, [SlideEntry(root, root.name)])]
+        return [make_case(root.name, [_entry(root, root.name)])]
     if id_pattern is not None:
         return _by_pattern(root, slides, id_pattern)
     if layout == "flat":
@@ -59,8 +59,8 @@ def _folders(root: Path, slides: list[Path]) -> list[Case]:
     cases: dict[str, list[SlideEntry]] = {}
     for slide in slides:
         steps = slide.relative_to(root).parts
-        if len(steps) == 1:
-            kinds = f"{sum(len(s.relative_to(root).parts) == 1 for s in slides)} of {len(slides)} slides"
+        if len(steps) == 1 and not slide.is_dir():
+            kinds = f"{sum(s.parent == root and not s.is_dir() for s in slides)} of {len(slides)} slides"
             raise UsageError(
                 root,
                 f"{kinds} lie directly in it, so folders do not say which case they belong to",
@@ -73,8 +73,9 @@ def _folders(root: Path, slides: list[Path]) -> list[Case]:
                 "give the folder one level down, --id-pattern REGEX, or --manifest CSV",
             )
         part = steps[1] if len(steps) == 3 else None
-        relative = "/".join(steps[1:])
-        cases.setdefault(steps[0], []).append(SlideEntry(slide, relative, part=part))
+        # a case folder that is one DICOM series is a case of one slide
+        relative = "/".join(steps[1:]) or steps[0]
+        cases.setdefault(steps[0], []).append(_entry(slide, relative, part))
     return [make_case(name, entries) for name, entries in cases.items()]
 
 
@@ -88,7 +89,7 @@ def _flat(root: Path, slides: list[Path]) -> list[Case]:
                 f"{slide.relative_to(root)} and {other.relative_to(root)} would both be case {name!r}",
                 "rename one, or say the cases in --manifest CSV",
             )
-    return [make_case(name, [SlideEntry(slide, slide.name)]) for name, slide in taken.items()]
+    return [make_case(name, [_entry(slide, slide.name)]) for name, slide in taken.items()]
 
 
 def _by_pattern(root: Path, slides: list[Path], pattern: str) -> list[Case]:
@@ -112,7 +113,7 @@ def _by_pattern(root: Path, slides: list[Path], pattern: str) -> list[Case]:
             continue
         found = match.groupdict()
         part, label = found.get("part") or None, found.get("slide")
-        entry = SlideEntry(slide, "/".join(filter(None, (part, label))) if label else relative, part=part)
+        entry = _entry(slide, "/".join(filter(None, (part, label))) if label else relative, part)
         cases.setdefault(found["case"], []).append(entry)
     if unmatched:
         raise UsageError(
@@ -126,3 +127,7 @@ def _by_pattern(root: Path, slides: list[Path], pattern: str) -> list[Case]:
             twice = next(label for label in labels if labels.count(label) > 1)
             raise UsageError(f"case {name!r}", f"two files are called slide {twice!r}", "make (?P<slide>…) unique")
     return [make_case(name, entries) for name, entries in cases.items()]
+
+
+def _entry(slide: Path, relative: str, part: str | None = None) -> SlideEntry:
+    return SlideEntry(slide, relative, part=part, missing=not slide.exists())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 from wsi_pipeline.cases.model import Case, SlideEntry, make_case
 from wsi_pipeline.errors import UsageError
@@ -25,7 +26,7 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Case]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             _check_columns(path, list(reader.fieldnames or []))
-            rows = [(reader.line_num, row) for row in reader]
+            rows = [(reader.line_num, row) for row in reader if any(text and text.strip() for text in _texts(row))]
     except OSError as error:
         raise UsageError(path, f"cannot be read ({error.strerror})", "check the path given to --manifest") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -36,7 +37,7 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Case]:
     seen: dict[Path, int] = {}
     for line, row in rows:
         case_id, entry = _entry(path, line, row, root or path.parent)
-        if (first := seen.setdefault(entry.path.resolve(), line)) != line:
+        if (first := seen.setdefault(_resolved(entry.path, line, path), line)) != line:
             raise UsageError(
                 f"{path}, line {line}",
                 f"names the same slide as line {first}: {entry.relative}",
@@ -44,6 +45,18 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Case]:
             )
         cases.setdefault(case_id, []).append(entry)
     return [make_case(case_id, entries) for case_id, entries in cases.items()]
+
+
+def _texts(row: dict[str, Any]) -> list[str]:
+    """All fields, those beyond the header's last included."""
+    return [text for value in row.values() for text in (value if isinstance(value, list) else [value]) if text]
+
+
+def _resolved(file: Path, line: int, manifest: Path) -> Path:
+    try:
+        return file.resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{manifest}, line {line}", f"slide is no usable path ({error})", "correct it") from None
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
@@ -77,8 +90,15 @@ def _entry(path: Path, line: int, row: dict[str, str], root: Path) -> tuple[str,
         tissue=value.get("tissue"),
         procedure=value.get("procedure"),
         context=value.get("context"),
-        missing=not file.exists(),
+        missing=not _exists(file),
     )
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _mpp(where: str, text: str | None) -> float | None:

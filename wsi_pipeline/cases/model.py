@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_pipeline.errors import UsageError
+
+_HE = re.compile(r"(h\s*(&|\+|and|-|/)?\s*e(s)?\b|ha?ematoxylin\W|unknown|not stated|n/?a$|\?|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Slide:
     @property
     def is_he(self) -> bool:
         """Whether the slide enters generation: H&E, or of unknown stain."""
-        return self.stain is None or re.sub(r"[^a-z]", "", self.stain.lower()) in {"he", "hande", "hes", ""}
+        return self.stain is None or bool(_HE.match(self.stain.strip()))
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def safe_name(text: str, what: str) -> str:
         UsageError: the text is empty, `.`/`..`, hidden, or contains a path separator or control character.
     """
     name = unicodedata.normalize("NFC", text).strip()
-    if not name or name.startswith(".") or _UNSAFE.search(name) or len(name.encode()) > _MAX_NAME:
+    if not name or name.startswith(".") or _UNSAFE.search(name) or len(os.fsencode(name)) > _MAX_NAME:
         raise UsageError(
             f"{what} {text!r}",
             "cannot be a folder name (no slashes, no leading dot, no control characters, at most 96 bytes)",
@@ -107,7 +110,7 @@ def slide_id(path: Path, relative: str) -> str:
     stem = _UNSAFE.sub("_", unicodedata.normalize("NFC", path.stem)).strip().lstrip(".") or "slide"
     while len(stem.encode()) > _MAX_NAME - 7:
         stem = stem[:-1]
-    digest = hashlib.sha256(unicodedata.normalize("NFC", relative).encode()).hexdigest()[:6]
+    digest = hashlib.sha256(unicodedata.normalize("NFC", relative).encode(errors="surrogateescape")).hexdigest()[:6]
     return f"{stem}-{digest}"
 
 

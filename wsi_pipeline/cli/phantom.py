@@ -25,7 +25,8 @@ def demo(out: Path, workers: int, json_log: bool) -> None:
     started = time.monotonic()
     with showing(json_log):
         cases = demo_cases(out / "slides", workers)
-    click.echo(f"{len(cases)} phantom cases lie in {out / 'slides'} ({time.monotonic() - started:.1f} s)", err=True)
+    if not json_log:
+        click.echo(f"{len(cases)} phantom cases lie in {out / 'slides'} ({time.monotonic() - started:.1f} s)", err=True)
     sys.exit(run_and_print(cases, out, demo_settings(workers), json_log=json_log))
 
 

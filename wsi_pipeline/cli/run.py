@@ -39,17 +39,17 @@ def run(
     settings = settings_from(**options)
     cases = source.cases()
     if dry_run or max_hours is not None:
-        _estimate(cases, settings, max_hours)
+        _estimate(cases, settings, out, max_hours, download=not dry_run)
         if dry_run:
             return
     sys.exit(run_and_print(cases, out, settings, wait_s, json_log))
 
 
-def _estimate(cases: list[Case], settings: RunSettings, max_hours: float | None) -> None:
+def _estimate(cases: list[Case], settings: RunSettings, out: Path, max_hours: float | None, download: bool) -> None:
     from workflows.estimate import describe, estimate
     from wsi_pipeline.errors import UsageError
 
-    found = estimate(cases, settings)
+    found = estimate(cases, settings, out, download)
     click.echo(describe(found))
     if max_hours is not None and found.hours > max_hours:
         raise UsageError(

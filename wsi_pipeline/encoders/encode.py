@@ -19,6 +19,9 @@ from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.publish import publishing
 from wsi_pipeline.store.tokens import SCHEMA, TokenFacts, TokenWriter
 
+ALGORITHM = 1
+"""Raised whenever the same patches and weights would give other tokens."""
+
 _CPU_BATCH = 16
 _GPU_BATCH = 32
 
@@ -28,6 +31,7 @@ def tokens_fingerprint(checkpoint_revision: str, dtype: str, tokens_per_patch: i
     return fingerprint(
         stage="encode",
         schema=SCHEMA,
+        algorithm=ALGORITHM,
         model=checkpoint_revision,
         dtype=dtype,
         tokens=tokens_per_patch,

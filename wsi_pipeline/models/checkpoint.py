@@ -40,7 +40,10 @@ class Checkpoint:
     @cached_property
     def config(self) -> dict[str, Any]:
         """`config.json`."""
-        config: dict[str, Any] = json.loads((self.folder / "config.json").read_text())
+        try:
+            config: dict[str, Any] = json.loads((self.folder / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise _damaged(self.name, "config.json", error) from None
         return config
 
     @property
@@ -51,7 +54,13 @@ class Checkpoint:
     @cached_property
     def parameters(self) -> int:
         """Number of parameters, from the headers of the weight files."""
-        return sum(_numel(file) for file in self.weight_files)
+        total = 0
+        for file in self.weight_files:
+            try:
+                total += _numel(file)
+            except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
+                raise _damaged(self.name, file.name, error) from None
+        return total
 
 
 def find_checkpoint(name: str, revision: str | None = None, download: bool = True) -> Checkpoint:
@@ -99,7 +108,7 @@ def _hub(name: str, revision: str | None, download: bool) -> Checkpoint:
             folder = fetch()
     except GatedRepoError:
         raise ModelError(f"model {name!r}", "is gated and its licence is not accepted here", _WAYS_ON) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         cause = "is not on this machine" if not download else f"cannot be downloaded ({type(error).__name__})"
         raise ModelError(f"model {name!r}", cause, _WAYS_ON) from None
     found = Path(str(folder))
@@ -145,24 +154,33 @@ def _device_bytes(device: str) -> int:
 
 
 def _content_hash(folder: Path) -> str:
-    """Hash of configuration and weights; of files over 64 MiB the size, beginning, middle and end."""
+    """Hash of configuration, tokenizer and weights; files over 64 MiB count by size, time of change, and samples."""
     digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+    for file in sorted(p for pattern in ("*.json", "*.safetensors", "*.model") for p in folder.glob(pattern)):
         size = file.stat().st_size
         digest.update(f"{file.name}\0{size}\0".encode())
         with file.open("rb") as stream:
             if size <= _HASHED_WHOLE:
                 digest.update(stream.read())
                 continue
+            digest.update(str(file.stat().st_mtime_ns).encode())
             for start in (0, size // 2, size - 2**20):
                 stream.seek(start)
                 digest.update(stream.read(2**20))
     return digest.hexdigest()[:16]
 
 
+def _damaged(name: str, file: str, error: Exception) -> ModelError:
+    cause = f"its {file} is damaged or a placeholder ({type(error).__name__})"
+    return ModelError(f"model {name!r}", cause, "download or save the checkpoint again")
+
+
 def _numel(file: Path) -> int:
     with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        size = int.from_bytes(stream.read(8), "little")
+        if size > file.stat().st_size:
+            raise ValueError("header longer than the file")
+        header = json.loads(stream.read(size))
     total = 0
     for name, tensor in header.items():
         if name != "__metadata__":

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from wsi_pipeline.cases.files import files_of
+
 _SAMPLE = 64 * 1024
 
 
@@ -29,13 +31,13 @@ def _plain(value: Any) -> Any:
 def input_identity(path: Path) -> str:
     """What a slide on disk is, without reading gigabytes: size, time, first and last 64 KiB of each file.
 
-    A folder (DICOM) counts with all its files, an `.mrxs` with its sidecar folder.
+    A DICOM slide counts with all instances of its series, an `.mrxs` with its sidecar folder.
 
     Raises:
         OSError: a file cannot be read.
     """
     digest = hashlib.sha256()
-    for file in _files_of(path):
+    for file in files_of(path):
         stat = file.stat()
         digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
         with file.open("rb") as stream:
@@ -43,10 +45,3 @@ def input_identity(path: Path) -> str:
             stream.seek(max(0, stat.st_size - _SAMPLE))
             digest.update(stream.read(_SAMPLE))
     return digest.hexdigest()[:32]
-
-
-def _files_of(path: Path) -> list[Path]:
-    sidecar = path.with_suffix("")
-    folders = [path] if path.is_dir() else [sidecar] if path.suffix.lower() == ".mrxs" else []
-    inside = [f for folder in folders if folder.is_dir() for f in sorted(folder.rglob("*")) if f.is_file()]
-    return inside if path.is_dir() else [path, *inside]

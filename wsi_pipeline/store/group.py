@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import zarr
 from pydantic import BaseModel
 
@@ -38,7 +39,7 @@ def open_complete(path: Path, kind: str, main: str, schema: int, facts: type[Fac
         array = array_in(group, main)
     except (OSError, KeyError, ValueError) as error:
         raise StoreError(path, f"is no {kind} store ({error})", "delete it and run again") from error
-    if found != schema or count != array.shape[0] or not _all_chunks_present(array):
+    if found != schema or count != array.shape[0] or not all(_all_chunks_present(a) for _, a in group.arrays()):
         raise StoreError(path, f"is incomplete or of schema {found}", "delete it and run again")
     return group, known
 
@@ -57,7 +58,7 @@ def array_in(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 def _all_chunks_present(array: zarr.Array[Any]) -> bool:
     """Whether every shard or chunk of a local array is on disk: zarr reads an absent one as fill, without error."""
-    rows, step = array.shape[0], (array.shards or array.chunks)[0]
+    step = array.shards or array.chunks
+    grid = [-(-length // size) for length, size in zip(array.shape, step, strict=True)]
     root = Path(str(array.store_path).removeprefix("file://"))
-    tail = (0,) * (array.ndim - 1)
-    return all((root / array.metadata.encode_chunk_key((i, *tail))).is_file() for i in range(-(-rows // step)))
+    return all((root / array.metadata.encode_chunk_key(place)).is_file() for place in np.ndindex(*grid))

@@ -24,12 +24,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from wsi_pipeline.errors import StoreError
 from wsi_pipeline.store.codec import JpegCodec
 from wsi_pipeline.store.group import array_in, open_complete, stamp
 
 SCHEMA = 1
 SHARD = 16
 """Patches per shard: 16 × 1.7 MB is what a writer holds in memory."""
+
+
+_LOSSLESS = [ZstdCodec(level=3), Crc32cCodec()]
+# a patch of plain white and an empty mask are written too: on disk, absent means lost
+_WRITE_ALL: Any = {"write_empty_chunks": True}
 
 
 class SlideFacts(BaseModel):
@@ -44,6 +50,8 @@ class SlideFacts(BaseModel):
     level0_size: tuple[int, int]
     origin: tuple[int, int]
     """Level-0 x, y of the scanned area: the corner of grid, thumbnail and mask."""
+    scanned: tuple[int, int]
+    """Level-0 width and height of the scanned area, which thumbnail and mask span."""
     levels: int
     mpp: float
     """µm per pixel of level 0 as resolved."""
@@ -60,6 +68,8 @@ class SlideFacts(BaseModel):
     read_level: int
     overview_mpp: float
     tissue_mm2: float
+    tissue_left_mm2: float
+    """Tissue in no patch: fragments too small, and slivers in patches below the tissue threshold."""
     patches_expected: int
     patches_unreadable: int
     quality_columns: tuple[str, ...]
@@ -74,7 +84,7 @@ class PatchWriter:
         options: dict[str, Any] = (
             {"serializer": JpegCodec(quality=jpeg_quality), "compressors": Crc32cCodec()}
             if codec == "jpeg"
-            else {"compressors": [ZstdCodec(level=3), Crc32cCodec()]}
+            else {"compressors": _LOSSLESS}
         )
         self._patches = self._root.create_array(
             "patches",
@@ -83,8 +93,7 @@ class PatchWriter:
             chunks=image,
             shards=(SHARD, *image[1:]),
             fill_value=255,
-            # a patch of plain white is written too: on disk, absent means lost
-            config={"write_empty_chunks": True},
+            config=_WRITE_ALL,
             **options,
         )
         self._pending: list[NDArray[np.uint8]] = []
@@ -110,7 +119,7 @@ class PatchWriter:
             "mask": mask,
         }
         for name, values in columns.items():
-            self._root.create_array(name, data=values, compressors=[ZstdCodec(level=3), Crc32cCodec()])
+            self._root.create_array(name, data=values, compressors=_LOSSLESS, config=_WRITE_ALL)
         stamp(self._root, SCHEMA, count, facts)
         return count
 
@@ -172,4 +181,7 @@ class PatchStore:
     def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """Patches in order, `size` at a time."""
         for start in range(0, len(self), size):
-            yield np.asarray(self.patches[start : start + size])
+            try:
+                yield np.asarray(self.patches[start : start + size])
+            except ValueError as error:
+                raise StoreError(self.path, f"is damaged ({error})", "delete it and run again") from error
