@@ -112,7 +112,7 @@ def name_slides(work: Work) -> None:
                 slide=slide.id,
                 status="failed",
                 stage="find",
-                reason="the manifest names it and it is not there",
+                reason="the manifest or a link names it, and it is not there",
             )
         elif not slide.is_he:
             work.outcomes[slide.id] = SlideOutcome(slide=slide.id, status="skipped", reason=f"not read: {slide.stain}")

@@ -60,9 +60,9 @@ class Recipe:
 
     benign: int = 60
     per_lesion: int = 35
-    tower_steps: int = 3000
+    tower_steps: int = 2000
     views: int = 5
-    writer_steps: int = 7000
+    writer_steps: int = 5000
     seed: int = 0
 
 

@@ -115,7 +115,7 @@ def list_() -> None:
 @click.option("--quick", is_flag=True, help="A few slides and steps: tries the recipe out, learns little.")
 @log_option
 def train(out: Path, work: Path, workers: int, quick: bool, json_log: bool) -> None:
-    """Train the phantom checkpoint again, with fixed seeds: about an hour on two cores."""
+    """Train the phantom checkpoint again, with fixed seeds: about 40 minutes on two cores."""
     import json
 
     from workflows.phantom.train import QUICK, Recipe
