@@ -65,8 +65,10 @@ def tile_one(job: TileJob, machine: MachineSettings, stop: threading.Event | Non
 
 def _on_dask(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ended]:
     """Submit paths, not pixels; the workers see the same files. At most four jobs per thread are in flight."""
-    from distributed import Client, as_completed
-
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise UsageError("--dask-scheduler", "needs dask.distributed", "pip install 'wsi-pipeline[cluster]'") from None
     try:
         client = Client(machine.dask_scheduler, timeout=CONNECT_TIMEOUT)
     except (OSError, TimeoutError) as error:

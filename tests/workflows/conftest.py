@@ -1,0 +1,28 @@
+"""A finished run to look at, and to copy and change."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import wsi_pipeline as wp
+from workflows.run import run
+from wsi_pipeline.settings import ModelSettings, RunSettings
+from wsi_pipeline.store.outcome import CaseOutcome
+
+PHANTOM = RunSettings(model=ModelSettings(name="phantom"))
+
+
+@pytest.fixture(scope="module")
+def finished(phantom_cases: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[CaseOutcome]]:
+    out = tmp_path_factory.mktemp("out")
+    return out, run(wp.find_cases(phantom_cases), out, PHANTOM)
+
+
+@pytest.fixture
+def copy(finished: tuple[Path, list[CaseOutcome]], tmp_path: Path) -> Path:
+    return shutil.copytree(finished[0], tmp_path / "out", copy_function=shutil.copy2)
+
+
+def everything(out: Path) -> dict[str, int]:
+    return {str(p.relative_to(out)): p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
