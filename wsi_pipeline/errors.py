@@ -32,10 +32,6 @@ class SlideError(PipelineError):
     """One slide cannot be tiled; the other slides go on."""
 
 
-class NoTissueError(PipelineError):
-    """A slide was read and holds no tissue: an outcome, not a failure."""
-
-
 class StoreError(PipelineError):
     """An artefact on disk cannot be written or is not what its name promises."""
 

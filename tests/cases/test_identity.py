@@ -35,7 +35,9 @@ def test_two_accessions_in_one_case_are_refused(tmp_path: Path) -> None:
     dicom(tmp_path / "case/a/1.dcm", "same", accession="A1")
     dicom(tmp_path / "case/b/1.dcm", "same", accession="A2")
     with pytest.raises(UsageError, match="different AccessionNumber"):
-        refuse_mixed_patients(discover(tmp_path)[0])
+        (case,) = discover(tmp_path)
+        refuse_mixed_patients(case)
+        assert len(case.slides) == 1
 
 
 def test_every_instance_of_a_series_counts(tmp_path: Path) -> None:

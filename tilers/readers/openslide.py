@@ -30,7 +30,6 @@ class OpenSlideReader:
         facts = self._slide.properties
         self.size = self._slide.dimensions
         self.downsamples = tuple(float(d) for d in self._slide.level_downsamples)
-        self._level_sizes = self._slide.level_dimensions
         self.vendor = facts.get(openslide.PROPERTY_NAME_VENDOR)
         self.objective_power = number(facts.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
         mpp_x = number(facts.get(openslide.PROPERTY_NAME_MPP_X))
@@ -70,7 +69,7 @@ class OpenSlideReader:
 
 
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Composite premultiplied-free RGBA on white."""
+    """Composite RGBA (straight alpha) on white."""
     alpha = rgba[..., 3]
     if (alpha == 255).all():
         return np.ascontiguousarray(rgba[..., :3])
