@@ -35,9 +35,7 @@ def test_two_accessions_in_one_case_are_refused(tmp_path: Path) -> None:
     dicom(tmp_path / "case/a/1.dcm", "same", accession="A1")
     dicom(tmp_path / "case/b/1.dcm", "same", accession="A2")
     with pytest.raises(UsageError, match="different AccessionNumber"):
-        (case,) = discover(tmp_path)
-        refuse_mixed_patients(case)
-        assert len(case.slides) == 1
+        refuse_mixed_patients(discover(tmp_path)[0])
 
 
 def test_every_instance_of_a_series_counts(tmp_path: Path) -> None:
@@ -72,7 +70,9 @@ def test_a_damaged_header_is_the_slides_problem(tmp_path: Path) -> None:
     whole = (tmp_path / "case/part/1.dcm").read_bytes()
     for keep in range(0, len(whole), 7):
         (tmp_path / "case/part/1.dcm").write_bytes(whole[:keep])
-        refuse_mixed_patients(discover(tmp_path)[0])
+        (case,) = discover(tmp_path)
+        refuse_mixed_patients(case)
+        assert len(case.slides) == 1
 
 
 def test_one_patient_is_fine_and_a_series_is_one_slide(tmp_path: Path) -> None:
