@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tilers.readers import open_slide
-from workflows.phantom.cohort import SEEDS, draw_case, write_cases
+from workflows.phantom.cohort import SEEDS, draw_case, draw_parts, write_cases
 from workflows.phantom.evaluate import score, table
 from workflows.phantom.pathology import ORGANS
 from workflows.phantom.slide import SlideSpec, lay_out, make_slide
@@ -87,6 +87,18 @@ def test_truth_is_written_beside_the_slides(tmp_path: Path) -> None:
     (truth,) = json.loads((tmp_path / "truth.json").read_text())["cases"]
     assert truth["report"] == case.text
     assert sorted(s["file"] for s in truth["slides"]) == sorted(p.name for p in (tmp_path / case.id).iterdir())
+
+
+def test_a_case_of_several_parts_is_found_as_one(tmp_path: Path) -> None:
+    import wsi_pipeline as wp
+
+    drawn = draw_parts(4, "test", 2, slides=1, **SMALL)
+    write_cases(tmp_path, drawn)
+    for (case,) in (wp.find_cases(tmp_path), wp.find_cases(manifest=tmp_path / "manifest.csv")):
+        assert [part.name for part in case.parts] == ["A", "B"]
+        assert len(case.slides) == 2
+    truth = json.loads((tmp_path / "truth.json").read_text())["cases"]
+    assert [t["part"] for t in truth] == ["A", "B"]
 
 
 def test_no_report_is_a_wrong_report() -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -32,13 +32,14 @@ MAX_SLIDES = 12
 
 @dataclass(frozen=True)
 class PhantomCase:
-    """One case and its truth.
+    """One part of a case, usually its only one, and its truth.
 
     Attributes:
         id: folder and case name.
         slides: what each slide is, in the order of the report.
         lesion_on: whether slide i + 1 shows the lesion.
         text: the report.
+        part: its name; None when the case has no others.
     """
 
     id: str
@@ -47,6 +48,7 @@ class PhantomCase:
     slides: tuple[SlideSpec, ...]
     lesion_on: tuple[bool, ...]
     text: str
+    part: str | None = None
 
 
 def draw_case(
@@ -88,6 +90,15 @@ def draw_case(
     return PhantomCase(f"phantom-{split}-{seed:05d}", drawn, found, specs, shown, text)
 
 
+def draw_parts(seed: int, split: Split, parts: int, **fixed: Any) -> list[PhantomCase]:
+    """A case of several parts A, B, …: each is drawn like a case of its own, from seeds that follow each other."""
+    drawn = [draw_case(seed * parts + k, split, **fixed) for k in range(parts)]
+    if parts == 1:
+        return drawn
+    name = f"phantom-{split}-{seed:05d}-{parts}parts"
+    return [replace(case, id=name, part=chr(ord("A") + k)) for k, case in enumerate(drawn)]
+
+
 def draw_slide(seed: int, organ: Organ, diagnosis: Diagnosis, **spec: object) -> SlideSpec:
     """A slide of that diagnosis with size, lesion, resolution and file layout drawn from its seed."""
     rng = np.random.default_rng([VERSION, seed, 9])
@@ -113,7 +124,7 @@ def write_cases(root: Path, cases: Iterable[PhantomCase]) -> list[Path]:
     """
     rows, truth, folders = [], [], []
     for case in cases:
-        folder = root / case.id
+        folder = root / case.id / (case.part or "")
         folder.mkdir(parents=True, exist_ok=True)
         folders.append(folder)
         names = [slide_name(spec, n) for n, spec in enumerate(case.slides, 1)]
@@ -122,10 +133,12 @@ def write_cases(root: Path, cases: Iterable[PhantomCase]) -> list[Path]:
                 partial = folder / f".{name}.partial"
                 make_slide(partial, spec)
                 partial.rename(folder / name)
-            rows.append({"case_id": case.id, "slide": f"{case.id}/{name}"})
+            slide = (folder / name).relative_to(root).as_posix()
+            rows.append({"case_id": case.id, "slide": slide, "part": case.part or ""})
         truth.append(
             {
                 "case": case.id,
+                "part": case.part,
                 "organ": case.organ.name,
                 "diagnosis": case.diagnosis.text,
                 "malignant": case.diagnosis.malignant,
@@ -137,7 +150,7 @@ def write_cases(root: Path, cases: Iterable[PhantomCase]) -> list[Path]:
             }
         )
     with (root / "manifest.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, ["case_id", "slide"])
+        table = csv.DictWriter(file, ["case_id", "slide", "part"])
         table.writeheader()
         table.writerows(rows)
     (root / "truth.json").write_text(json.dumps({"phantom": VERSION, "cases": truth}, indent=1) + "\n")

@@ -40,6 +40,9 @@ def phantom() -> None:
 @click.option("--cases", type=int, default=3, show_default=True, help="How many.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first case; the others follow.")
 @click.option("--slides", type=int, help="Slides per case. [1 to 12, drawn]")
+@click.option(
+    "--parts", type=click.IntRange(1, 26), default=1, show_default=True, help="Parts per case, each as a folder A, B, …"
+)
 @click.option("--organ", help="Colon, Breast, Prostate or Lymph node. [drawn]")
 @click.option("--diagnosis", help="As `phantom list` prints it. [drawn]")
 @click.option("--lesion-mm", type=float, help="Diameter of each focus. [drawn]")
@@ -52,6 +55,7 @@ def make(
     cases: int,
     seed: int,
     slides: int | None,
+    parts: int,
     organ: str | None,
     diagnosis: str | None,
     lesion_mm: float | None,
@@ -61,7 +65,7 @@ def make(
     file_layout: str | None,
 ) -> None:
     """Make phantom cases: slides, manifest.csv and truth.json. The same seed makes the same bytes."""
-    from workflows.phantom.cohort import draw_case, write_cases
+    from workflows.phantom.cohort import draw_parts, write_cases
 
     fixed: dict[str, object] = {
         "lesion_mm": lesion_mm,
@@ -73,13 +77,16 @@ def make(
     given = {key: value for key, value in fixed.items() if value is not None}
     try:
         drawn = [
-            draw_case(seed + n, "test", slides=slides, organ=organ, diagnosis=diagnosis, **given) for n in range(cases)
+            part
+            for n in range(cases)
+            for part in draw_parts(seed + n, "test", parts, slides=slides, organ=organ, diagnosis=diagnosis, **given)
         ]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     write_cases(out, drawn)
     for case in drawn:
-        click.echo(f"{out / case.id}: {len(case.slides)} slides; {case.organ}; {case.diagnosis}")
+        part = f", part {case.part}" if case.part else ""
+        click.echo(f"{out / case.id}{part}: {len(case.slides)} slides; {case.organ}; {case.diagnosis}")
 
 
 def _factors(text: str) -> tuple[int, ...]:
