@@ -63,7 +63,7 @@ class Grammar:
     """
 
     def __init__(self, tokenizer: Any, profile: Profile, boi: int, soft: int, eoi: int) -> None:
-        self._tokenizer, self._profile = tokenizer, profile
+        self.tokenizer, self._profile = tokenizer, profile
         self._boi, self._soft, self._eoi = boi, soft, eoi
         self._encoded: dict[str, list[int]] = {}
 
@@ -125,5 +125,5 @@ class Grammar:
 
     def _encode(self, text: str) -> list[int]:
         if text not in self._encoded:
-            self._encoded[text] = list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+            self._encoded[text] = list(self.tokenizer.encode(text, add_special_tokens=False)) if text else []
         return self._encoded[text]

@@ -77,7 +77,7 @@ class Writer:
         self.device = pick_device()
         self.profile = find_profile(checkpoint.name, checkpoint.folder, checkpoint.config)
         self.grammar = make_grammar(checkpoint, self.profile)
-        self.tokenizer = load_tokenizer(checkpoint)
+        self.tokenizer = self.grammar.tokenizer
         try:
             self.model, loaded = Gemma3ForConditionalGeneration.from_pretrained(
                 checkpoint.folder,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import UsageError
 from wsi_pipeline.models import Checkpoint, check_fits, find_checkpoint, pick_device, resolve_dtype
 from wsi_pipeline.settings import ModelSettings, RunSettings
 
 if TYPE_CHECKING:
+    from reporters.plan import PartPlan
     from reporters.profiles import Profile
     from reporters.sequence import Grammar
     from reporters.writer import Writer
@@ -93,6 +96,20 @@ class Model:
         assert self.checkpoint
         assert self.profile
         return make_grammar(self.checkpoint, self.profile)
+
+    def plan(self, part: Part, patches: Mapping[str, int], settings: RunSettings) -> PartPlan:
+        """How this checkpoint would read a part whose slides hold so many patches.
+
+        Raises:
+            ModelError: it cannot, with the arithmetic.
+        """
+        from reporters.draft import instruction_for
+        from reporters.plan import make_plan
+
+        assert self.profile
+        instruction = instruction_for(self.profile, part)
+        tile = settings.tile
+        return make_plan(patches, self.profile, self.grammar, instruction, settings.report, tile.patch_size, tile.mpp)
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -92,12 +92,7 @@ def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEst
 def _plan(part: Part, patches: dict[str, int], settings: RunSettings, model: Model) -> tuple[str, int]:
     if model.profile is None or not patches:
         return "nothing for a model to read", 0
-    from reporters.draft import instruction_for
-    from reporters.plan import make_plan
-
-    instruction = instruction_for(model.profile, part)
-    size, mpp = settings.tile.patch_size, settings.tile.mpp
-    plan = make_plan(patches, model.profile, model.grammar, instruction, settings.report, size, mpp)
+    plan = model.plan(part, patches, settings)
     return (
         f"{plan.strategy}, {plan.patches_read} of {plan.patches_found} patches, {len(plan.windows)} window(s), "
         f"{plan.tokens_per_patch} token(s) per patch, {plan.tokens:,} tokens"

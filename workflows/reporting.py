@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from reporters.draft import PartDraft, draft_part, instruction_for
 from reporters.gate import why_not
-from reporters.plan import PartPlan, make_plan
+from reporters.plan import PartPlan
 from reporters.render import render_html, render_text, take_pictures
 from reporters.report import make_report
 from reporters.schema import ALGORITHM, SCHEMA, Provenance, Report, Run
@@ -67,10 +67,7 @@ def _plan(part: Part, work: Work) -> PlannedPart:
     facts = {slide: store.facts for slide, store in stores.items()}
     if (reason := why_not(profile, facts, [work.outcomes[s.id] for s in part.slides])) is not None or profile is None:
         return part, None, reason
-    plan = make_plan(
-        counts, profile, work.model.grammar, instruction_for(profile, part), work.settings.report,
-        work.settings.tile.patch_size, work.settings.tile.mpp,
-    )  # fmt: skip
+    plan = work.model.plan(part, counts, work.settings)
     emit(
         "plan", part=part.title, strategy=plan.strategy, tokens_per_patch=plan.tokens_per_patch,
         windows=len(plan.windows), tokens=plan.tokens, patches=plan.patches_read,

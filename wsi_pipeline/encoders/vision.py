@@ -73,8 +73,7 @@ def load_tower(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> Visio
 
 def _one_layer(vision: Any) -> Any:
     """The same embeddings, cheap to build: position ids are buffers that no weight file holds."""
-    small = type(vision).from_dict({**vision.to_dict(), "num_hidden_layers": 1})
-    return small
+    return type(vision).from_dict({**vision.to_dict(), "num_hidden_layers": 1})
 
 
 def _tower_tensors(checkpoint: Checkpoint, wanted: set[str]) -> dict[str, Tensor]:
