@@ -17,14 +17,23 @@ COLUMNS = ("valid", "background", "focus", "dark", "pen")
 def measure(patch: NDArray[np.uint8], valid: float, mpp: float) -> tuple[float, ...]:
     """The values of `COLUMNS` for one (P, P, 3) patch at `mpp` µm per pixel."""
     step = max(1, round(2.0 / mpp))
-    side = patch.shape[0] // step * step
-    small = patch[:side, :side].reshape(side // step, step, side // step, step, 3).mean(axis=(1, 3))
+    small = _block_means(patch, step)
     grey = small @ np.array([0.299, 0.587, 0.114])
     density = -np.log10(np.maximum(small, 1) / 245.0).astype(np.float32)
     return (
         valid,
-        float((small.min(axis=2) > 220).mean()),
+        float((small > 220).all(axis=2).mean()),
         float(ndimage.laplace(grey).var()),
         float((grey < 50).mean()),
         float(find_pen(density).mean()),
     )
+
+
+def _block_means(patch: NDArray[np.uint8], step: int) -> NDArray[np.float64]:
+    """Means of step × step pixels; adding strided views is several times faster than a reduction over short axes."""
+    side = patch.shape[0] // step * step
+    total = np.zeros((side // step, side // step, 3), np.uint32)
+    for y in range(step):
+        for x in range(step):
+            total += patch[y:side:step, x:side:step]
+    return total / step**2

@@ -1,0 +1,21 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from tilers.quality import COLUMNS, measure
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.5, 1.0, 0.67, 2.0]), st.integers(40, 70))
+def test_columns_are_what_they_say(seed: int, mpp: float, edge: int) -> None:
+    patch = np.random.default_rng(seed).integers(0, 256, (edge, edge, 3), np.uint8)
+    found = dict(zip(COLUMNS, measure(patch, 0.75, mpp), strict=True))
+    step = max(1, round(2.0 / mpp))
+    side = edge // step * step
+    small = patch[:side, :side].reshape(side // step, step, side // step, step, 3).mean((1, 3))
+    grey = small @ np.array([0.299, 0.587, 0.114])
+    assert found["valid"] == 0.75
+    assert found["background"] == pytest.approx((small.min(2) > 220).mean())
+    assert found["focus"] == pytest.approx(ndimage.laplace(grey).var())
+    assert found["dark"] == pytest.approx((grey < 50).mean())
