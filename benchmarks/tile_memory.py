@@ -30,7 +30,7 @@ def texture() -> np.ndarray:
     """A large piece of phantom lymph node, without glass, to cut tiles from."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.svs"
-        spec = SlideSpec(1, "Lymph node", "Reactive follicular hyperplasia", 3.0, 3.0, mpp=0.25, artefacts=False)
+        spec = SlideSpec(1, "Lymph node", (), 3.0, 3.0, mpp=0.25, distractors=False)
         make_slide(path, spec)
         image = tifffile.imread(path, key=0)
     middle = (image.shape[0] // 2, image.shape[1] // 2)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reporters.evidence import PatchPlace, attended, strongest
-from reporters.parse import Lines, Span, citations, parse_lines, sentences
+from reporters.parse import Conclusion, Lines, Span, citations, parse_lines, sentences
 from reporters.plan import PartPlan, Window
 from reporters.profiles import Profile
 from reporters.schema import Evidence, Finding, Sentence
@@ -28,7 +28,6 @@ class PartDraft:
     diagnosis: tuple[Sentence, ...] = ()
     no_diagnosis: str | None = None
     specimen: str | None = None
-    seen_on: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     unparsed: tuple[str, ...] = ()
@@ -69,17 +68,24 @@ def draft_part(
         draft = writer.write(sequence, features, settings.max_new_tokens)
         read.append((draft, [places[share.slide][i] for share in window.slides for i in share.patches]))
     emit("write.window", part=part.title, done=len(plan.windows), total=len(plan.windows), tokens=0)
-    if writer.profile.answer == "lines" and len(plan.windows) == 1:
-        return _from_lines(*read[0], plan.windows[0], settings.evidence_patches)
+    most = settings.evidence_patches
+    if writer.profile.answer == "lines":
+        drafts = [_from_lines(*answer, window, most) for answer, window in zip(read, plan.windows, strict=True)]
+        if len(drafts) == 1:
+            return drafts[0]
+        findings = [_as_finding(f"F{n}", w, d) for n, (w, d) in enumerate(zip(plan.windows, drafts, strict=True), 1)]
+        listed = list_findings([_flat(draft) for draft in drafts])
+        return _merged(part, findings, listed, writer, settings)
     findings = [
-        _finding(f"F{n}", window, draft, where, settings.evidence_patches)
+        _finding(f"F{n}", window, draft, where, most)
         for n, (window, (draft, where)) in enumerate(zip(plan.windows, read, strict=True), 1)
     ]
     if len(findings) == 1:
         only = findings[0]
         reason = None if only.sentences else "the checkpoint wrote nothing"
         return PartDraft(only.sentences, reason, unparsed=_cut_note(read[0][0]))
-    return _merged(part, findings, writer, settings)
+    listed = "\n".join(f"{f.id} ({', '.join(f.slides)}): {' '.join(s.text for s in f.sentences)}" for f in findings)
+    return _merged(part, findings, listed, writer, settings)
 
 
 def _places(store: PatchStore) -> list[PatchPlace]:
@@ -115,6 +121,22 @@ def _finding(name: str, window: Window, draft: Draft, places: Sequence[PatchPlac
     )
 
 
+def _as_finding(name: str, window: Window, draft: PartDraft) -> Finding:
+    """What one window concluded, as a finding to be merged; without a conclusion, what it wrote."""
+    said = tuple(s.model_copy(update={"cites": (), "seen_on": ()}) for s in draft.diagnosis)
+    return Finding(
+        id=name,
+        slides=tuple(share.slide for share in window.slides),
+        patches=sum(len(share.patches) for share in window.slides),
+        sentences=said or tuple(Sentence(text=text, method="none") for text in draft.unparsed),
+    )
+
+
+def _flat(draft: PartDraft) -> str:
+    """A window's answer for the merging pass, without slides: their numbers mean nothing beside other windows."""
+    return " ".join([f"{draft.specimen};", *(f"- {s.text}" for s in draft.diagnosis)])
+
+
 def _from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most: int) -> PartDraft:
     """Per-slide lines become findings with evidence on their slide; the diagnosis inherits from slides it names."""
     lines = parse_lines(draft.text)
@@ -129,39 +151,58 @@ def _from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most
         findings.append(Finding(id=f"F{number}", slides=(names[number - 1],), patches=len(here), sentences=(sentence,)))
     beyond = [f"Slide {n}: {span.text}" for n, span in lines.slides.items() if n > len(names)]
     unparsed = (*lines.rest, *beyond, *_cut_note(draft))
-    shown = tuple(names[n - 1] for n in lines.seen_on if 1 <= n <= len(names))
-    if lines.diagnosis is None:
+    if not lines.conclusions:
         reason = "the checkpoint's answer has no diagnosis line; see what it wrote below"
-        return PartDraft((), reason, lines.specimen, shown, tuple(findings), unparsed=unparsed)
-    basis = [f for f in findings if f.slides[0] in shown]
+        return PartDraft((), reason, lines.specimen, tuple(findings), unparsed=unparsed)
+    diagnosis = tuple(_concluded(c, names, findings, most) for c in lines.conclusions)
+    return PartDraft(diagnosis, None, lines.specimen, tuple(findings), _contradictions(lines, names), unparsed)
+
+
+def _concluded(said: Conclusion, names: Sequence[str], findings: Sequence[Finding], most: int) -> Sentence:
+    """A conclusion rests on the findings of the slides it names, or of all when it names none."""
+    shown = tuple(names[n - 1] for n in said.slides if 1 <= n <= len(names))
+    basis = [f for f in findings if f.slides[0] in shown or not said.slides]
     evidence = strongest([e for f in basis for s in f.sentences for e in s.evidence], most)
-    diagnosis = _inherited(lines.diagnosis.text, evidence, tuple(f.id for f in basis))
-    remarks = _contradictions(lines, names)
-    return PartDraft((diagnosis,), None, lines.specimen, shown, tuple(findings), remarks, unparsed)
+    return _inherited(said.text, evidence, tuple(f.id for f in basis)).model_copy(update={"seen_on": shown})
 
 
 def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
-    """Where the slides named below the diagnosis and the slides' own lines do not agree."""
-    assert lines.diagnosis
+    """Where the slides named by the conclusions and the slides' own lines do not agree."""
+    named: dict[int, list[str]] = {}
+    for said in lines.conclusions:
+        for number in said.slides:
+            named.setdefault(number, []).append(said.text)
+    everywhere = {said.text for said in lines.conclusions if not said.slides}
+    somewhere = {said.text for said in lines.conclusions if said.slides}
+    others = [span.text for number, span in lines.slides.items() if number not in named]
+    usual = max(sorted(set(others)), key=others.count, default="")
     found = []
     for number, name in enumerate(names, 1):
-        own, named = lines.slides.get(number), number in lines.seen_on
+        own = lines.slides.get(number)
         if own is None:
             found.append(f"{name} has no line of its own")
-        elif named and own.text != lines.diagnosis.text:
-            found.append(f"{name} is named as showing the diagnosis, but its own line says something else")
-        elif not named and own.text == lines.diagnosis.text:
+        elif number in named:
+            if own.text not in named[number]:
+                found.append(f"{name} is named as showing the diagnosis, but its own line says something else")
+        elif own.text in somewhere:
             found.append(f"{name} is not named as showing the diagnosis, but its own line says it does")
+        elif own.text not in (everywhere or {usual}):
+            found.append(f"{name} has a line of its own that the diagnosis does not mention")
+    found += [f"slide {n} is named, and there is none of that number" for n in sorted(named) if n > len(names)]
     return tuple(found)
 
 
-def _merged(part: Part, findings: list[Finding], writer: Writer, settings: ReportSettings) -> PartDraft:
-    """One text pass over the findings of all windows; sentences inherit the evidence of what they cite."""
+def list_findings(texts: Sequence[str]) -> str:
+    """The conclusions of several windows as a merging pass reads them, one `F1: …` each."""
+    return "\n".join(f"F{n}: {text}" for n, text in enumerate(texts, 1))
+
+
+def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, settings: ReportSettings) -> PartDraft:
+    """One text pass over the findings of all windows, `listed`; sentences inherit the evidence of what they cite."""
     profile = writer.profile
     if profile.merge_prompt is None:
         reason = f"{profile.name} cannot merge the findings of {len(findings)} windows; they are listed below"
         return PartDraft((), reason, findings=_uncited(findings, set()))
-    listed = "\n".join(f"{f.id} ({', '.join(f.slides)}): {' '.join(s.text for s in f.sentences)}" for f in findings)
     sequence = writer.grammar.text_only(_fill(profile.merge_prompt, part, listed))
     room = profile.context - settings.max_new_tokens
     if len(sequence.ids) > room:
@@ -171,18 +212,23 @@ def _merged(part: Part, findings: list[Finding], writer: Writer, settings: Repor
         )
         return PartDraft((), reason, findings=_uncited(findings, set()))
     draft = writer.write(sequence, None, settings.max_new_tokens)
+    lines = parse_lines(draft.text) if profile.answer == "lines" else None
     known = {f.id: f for f in findings}
     diagnosis = []
-    for span in sentences(draft.text):
-        text, cited = citations(span.text, set(known))
+    for said in lines.conclusions if lines else sentences(draft.text):
+        text, cited = citations(said.text, set(known))
         pieces = [e for i in cited for s in known[i].sentences for e in s.evidence]
-        evidence = strongest(pieces, settings.evidence_patches)
+        shown = tuple(dict.fromkeys(slide for i in cited for slide in known[i].slides))
         if text:
-            diagnosis.append(_inherited(text, evidence, cited))
+            sentence = _inherited(text, strongest(pieces, settings.evidence_patches), cited)
+            everywhere = lines is not None and len(cited) == len(findings)
+            diagnosis.append(sentence.model_copy(update={"seen_on": () if everywhere else shown}))
     used = {i for s in diagnosis for i in s.cites}
-    slides = tuple(dict.fromkeys(slide for i in known if i in used for slide in known[i].slides))
     nothing = None if diagnosis else "the merging pass wrote nothing"
-    return PartDraft(tuple(diagnosis), nothing, None, slides, _uncited(findings, used), unparsed=_cut_note(draft))
+    rest = (*(lines.rest if lines else ()), *_cut_note(draft))
+    return PartDraft(
+        tuple(diagnosis), nothing, lines.specimen if lines else None, _uncited(findings, used), unparsed=rest
+    )
 
 
 def _uncited(findings: list[Finding], used: set[str]) -> tuple[Finding, ...]:

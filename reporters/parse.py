@@ -8,7 +8,8 @@ from dataclasses import dataclass
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?](?=\s|$)|\n|$)")
 _LINE = re.compile(r"^Slide (\d+): (.+)$")
 _SPECIMEN = re.compile(r"^(.+);$")
-_SEEN = re.compile(r"^Seen on: ([\d, ]+)$")
+_CONCLUSION = re.compile(r"^- (.+)$")
+_SHOWN_ON = re.compile(r"^(.*\S); slides? (\d+(?:, ?\d+)*)$")
 _CITES = re.compile(r"\[([^\]]*)\]")
 
 
@@ -22,13 +23,22 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Conclusion:
+    """One finding of an answer in lines, and the slides it says show it; none for what holds of all."""
+
+    text: str
+    start: int
+    stop: int
+    slides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Lines:
-    """An answer in lines: per-slide findings, specimen, diagnosis, slides shown, and the rest."""
+    """An answer in lines: per-slide findings, specimen, conclusions, and the rest."""
 
     slides: dict[int, Span]
     specimen: str | None
-    diagnosis: Span | None
-    seen_on: tuple[int, ...]
+    conclusions: tuple[Conclusion, ...]
     rest: tuple[str, ...]
 
 
@@ -44,11 +54,10 @@ def sentences(text: str) -> list[Span]:
 
 
 def parse_lines(text: str) -> Lines:
-    """Read `Slide n: …` lines, `Organ, procedure;`, the diagnosis behind it and `Seen on: …`."""
+    """Read `Slide n: …` lines, the specimen `Organ, procedure;` and below it `- finding; slides 2, 5`."""
     slides: dict[int, Span] = {}
     specimen: str | None = None
-    diagnosis: Span | None = None
-    seen: tuple[int, ...] = ()
+    conclusions = []
     rest = []
     position = 0
     for raw in text.split("\n"):
@@ -60,13 +69,17 @@ def parse_lines(text: str) -> Lines:
             slides[int(match[1])] = Span(match[2], line.start, line.stop)
         elif specimen is None and (match := _SPECIMEN.match(line.text)):
             specimen = match[1]
-        elif specimen is not None and not seen and (match := _SEEN.match(line.text)):
-            seen = tuple(int(n) for n in re.findall(r"\d+", match[1]))
-        elif specimen is not None and diagnosis is None:
-            diagnosis = line
+        elif specimen is not None and (match := _CONCLUSION.match(line.text)):
+            conclusions.append(_conclusion(match[1], line))
         else:
             rest.append(line.text)
-    return Lines(slides, specimen, diagnosis, seen, tuple(rest))
+    return Lines(slides, specimen, tuple(conclusions), tuple(rest))
+
+
+def _conclusion(text: str, line: Span) -> Conclusion:
+    match = _SHOWN_ON.match(text)
+    slides = tuple(int(n) for n in re.findall(r"\d+", match[2])) if match else ()
+    return Conclusion(match[1] if match else text, line.start, line.stop, slides)
 
 
 def citations(sentence: str, known: set[str]) -> tuple[str, tuple[str, ...]]:

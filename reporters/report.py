@@ -62,6 +62,7 @@ def completeness_of(
         if outcome.unreadable:
             complete = False
             gaps.append(f"{slide.id}: {outcome.unreadable} patches do not decode and were left out")
+    unread = [slide.id for slide, outcome in rows if outcome.status == "failed"]
     found = sum(outcome.patches for _, outcome in rows)
     read = plan.patches_read if plan else 0
     if plan and read < found:
@@ -76,6 +77,14 @@ def completeness_of(
         complete=complete,
         negatives_kept=allow_incomplete and not complete,
         gaps=tuple(gaps),
+        addendum=_addendum(unread, len(rows)) if unread else None,
+    )
+
+
+def _addendum(unread: Sequence[str], slides: int) -> str:
+    return (
+        f"This draft rests on {slides - len(unread)} of {slides} slides. An addendum has to follow when "
+        f"{', '.join(unread)} can be read."
     )
 
 
@@ -107,7 +116,6 @@ def _part_report(
         specimen=specimen[0] if specimen else None,
         diagnosis=diagnosis,
         no_diagnosis=draft.no_diagnosis,
-        seen_on=draft.seen_on if kept else (),
         findings=tuple(checked_finding(f) for f in draft.findings),
         remarks=checked_texts(draft.remarks) if kept else (),
         completeness=completeness,

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from reporters.plan import PartPlan
 
-SCHEMA = 1
+SCHEMA = 2
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised whenever the same tokens and settings would give another report."""
 
 NOTICE = (
@@ -44,6 +44,8 @@ class Sentence(_Data):
     evidence: tuple[Evidence, ...] = ()
     cites: tuple[str, ...] = ()
     """Ids of findings."""
+    seen_on: tuple[str, ...] = ()
+    """Slides that the checkpoint says show it; none for what holds of all."""
     withheld: bool = False
     """A negative statement about a part that was not read whole; its text is replaced."""
 
@@ -72,6 +74,8 @@ class Completeness(_Data):
     """Negative statements stay in spite of gaps, as `--allow-incomplete` asked."""
     gaps: tuple[str, ...] = ()
     """One line per thing that was not looked at."""
+    addendum: str | None = None
+    """What an addendum has to make up for, when slides of the part could not be read."""
 
 
 class PartReport(_Data):
@@ -87,8 +91,6 @@ class PartReport(_Data):
     diagnosis: tuple[Sentence, ...]
     no_diagnosis: str | None
     """Why there is none."""
-    seen_on: tuple[str, ...]
-    """Slides that the checkpoint says show it."""
     findings: tuple[Finding, ...]
     remarks: tuple[str, ...] = ()
     """Where the draft contradicts itself."""
@@ -97,6 +99,11 @@ class PartReport(_Data):
     plan: PartPlan | None
     unparsed: tuple[str, ...] = ()
     """What the checkpoint wrote that fits no field, verbatim."""
+
+    @property
+    def seen_on(self) -> tuple[str, ...]:
+        """Slides that the checkpoint says show any of the diagnosis."""
+        return tuple(dict.fromkeys(slide for sentence in self.diagnosis for slide in sentence.seen_on))
 
 
 class SlideReport(_Data):

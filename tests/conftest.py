@@ -99,7 +99,9 @@ def phantom_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small phantom cases: three slides with a lesion, and one without."""
     root = tmp_path_factory.mktemp("phantom")
     size = {"width_mm": 2.4, "height_mm": 2.0, "mpp": 1.0, "factors": (4,)}
-    sick = draw_case(900_000, "test", slides=3, organ="Colon", diagnosis="Tubular adenoma, low grade", **size)
+    sick = draw_case(
+        900_000, "test", slides=3, organ="Colon", diagnosis="Tubular adenoma, low grade", extent="focal", **size
+    )
     well = draw_case(900_001, "test", slides=1, organ="Prostate", diagnosis="Benign prostatic tissue", **size)
     write_cases(root, [sick, well])
     return root

@@ -199,7 +199,7 @@ def _publish(report: Report, work: Work) -> Path:
 def _headlines(report: Report) -> tuple[str, ...]:
     lines = []
     for part in report.parts:
-        text = part.no_diagnosis if part.no_diagnosis else " ".join(s.text for s in part.diagnosis)
+        text = part.no_diagnosis or " · ".join(s.text for s in part.diagnosis)
         head = f"{part.specimen}; " if part.specimen and not part.no_diagnosis else ""
         name = f"{part.title}: " if part.name else ""
         prefix = "no diagnosis: " if part.no_diagnosis else ""

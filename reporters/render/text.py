@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from reporters.schema import PartReport, Report
+from reporters.schema import PartReport, Report, Sentence
 
 _WIDTH = 78
 
@@ -40,10 +40,7 @@ def _part(part: PartReport, names: dict[str, str]) -> list[str]:
     if part.no_diagnosis:
         lines += _wrap(f"No diagnosis: {part.no_diagnosis}")
     for sentence in part.diagnosis:
-        cites = f" [{', '.join(sentence.cites)}]" if sentence.cites and len(part.diagnosis) > 1 else ""
-        lines += _wrap(sentence.text + cites)
-    if part.seen_on:
-        lines.append(f"Seen on: {', '.join(names[s] for s in part.seen_on)}")
+        lines += _wrap("- " + sentence.text + _basis(sentence, names, len(part.diagnosis) == 1), "  ")
     done = part.completeness
     read = f"{done.patches_read} of {done.patches_found} patches" if part.plan else "No patches"
     lines.append(f"{read} read, {done.slides_read} of {done.slides} slides. Confidence: {part.confidence}.")
@@ -52,6 +49,7 @@ def _part(part: PartReport, names: dict[str, str]) -> list[str]:
         kept = "are KEPT on request (--allow-incomplete)" if done.negatives_kept else "are withheld"
         lines.append(f"INCOMPLETE: negative statements {kept}.")
     lines += [line for gap in done.gaps for line in _wrap(f"Not looked at: {gap}", "   ")]
+    lines += _wrap(f"ADDENDUM: {done.addendum}", "   ") if done.addendum else []
     for finding in part.findings:
         where = ", ".join(names[s] for s in finding.slides)
         mark = "" if finding.cited else " (not cited above)"
@@ -59,6 +57,13 @@ def _part(part: PartReport, names: dict[str, str]) -> list[str]:
     if part.unparsed:
         lines += ["Also written by the model:", *[w for line in part.unparsed for w in _wrap(line, "   ")]]
     return lines
+
+
+def _basis(sentence: Sentence, names: dict[str, str], alone: bool) -> str:
+    """Where a sentence of the diagnosis is seen, else what it cites."""
+    if sentence.seen_on:
+        return f" ({', '.join(names[s] for s in sentence.seen_on)})"
+    return f" [{', '.join(sentence.cites)}]" if sentence.cites and not alone else ""
 
 
 def _wrap(text: str, indent: str = "") -> list[str]:

@@ -24,8 +24,8 @@ class Shape:
     """Sizes of the model. `layers` is one letter each: S sliding window, F full attention."""
 
     pixels: int = 112
-    vision_hidden: int = 96
-    vision_layers: int = 3
+    vision_hidden: int = 128
+    vision_layers: int = 4
     native_tokens: int = 16
     hidden: int = 128
     layers: str = "SSFSFS"

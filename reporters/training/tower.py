@@ -36,6 +36,7 @@ def train_tower(
     batch: int = 48,
     rate: float = 1e-3,
     seed: int = 0,
+    weights: Tensor | None = None,
 ) -> CellClassifier:
     """Train on soft targets.
 
@@ -44,16 +45,19 @@ def train_tower(
         images: (N, px, px, 3) uint8.
         targets: per T a (N, T, classes) distribution per cell; a cell of zeros does not count.
         steps, batch, rate, seed: of AdamW with a one-cycle learning rate.
+        weights: (N,) how often a patch is drawn, relative to others; None for all alike.
     """
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     model = CellClassifier(tower, tower.config.hidden_size, next(iter(targets.values())).shape[-1]).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=max(0.1, 2 / steps))
+    drawn_by = (torch.ones(len(images)) if weights is None else weights).double().cumsum(0)
+    drawn_by = (drawn_by / drawn_by[-1]).float()
     for step in range(steps):
-        rows = torch.randint(len(images), (batch,), generator=random)
+        rows = torch.searchsorted(drawn_by, torch.rand(batch, generator=random)).clamp_max(len(images) - 1)
         turn = int(torch.randint(8, (1,), generator=random))
-        pixels = _jitter(_turned(images[rows], turn), random)
+        pixels = _jitter(turned(images[rows], turn), random)
         logits = model(pixels, tuple(targets))
         loss = torch.stack([
             _soft_cross_entropy(logits[t], _turned_cells(target[rows], turn)) for t, target in targets.items()
@@ -80,7 +84,7 @@ def _jitter(images: Tensor, random: torch.Generator) -> Tensor:
     return light**power * 2 - 1
 
 
-def _turned(images: Tensor, turn: int) -> Tensor:
+def turned(images: Tensor, turn: int) -> Tensor:
     """One of the eight turns and mirrorings of a square, on dimensions 1 and 2."""
     mirrored = images.flip(2) if turn >= 4 else images
     return torch.rot90(mirrored, turn % 4, (1, 2))
@@ -88,7 +92,7 @@ def _turned(images: Tensor, turn: int) -> Tensor:
 
 def _turned_cells(cells: Tensor, turn: int) -> Tensor:
     side = round(cells.shape[1] ** 0.5)
-    return _turned(cells.view(len(cells), side, side, -1), turn).flatten(1, 2)
+    return turned(cells.view(len(cells), side, side, -1), turn).flatten(1, 2)
 
 
 def _soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

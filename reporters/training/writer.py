@@ -32,7 +32,7 @@ class Truth:
 
     Attributes:
         patches: per slide (n,) class of each patch.
-        slides: class of each slide.
+        slides: class of each slide's line in the answer; these may be finer than those of patches.
     """
 
     patches: Sequence[NDArray[np.int64]]
@@ -41,25 +41,27 @@ class Truth:
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """One part to learn from.
+    """One input and its answer to learn from.
 
     Attributes:
-        tokens: per slide (n, T, D), before the projector; the same T on all.
-        text: the report.
+        tokens: per slide (n, T, D), before the projector; the same T on all of a batch. None for text alone.
+        text: the answer.
         truth: for the auxiliary heads; None trains this case without.
+        instruction: None for the profile's.
     """
 
     tokens: Sequence[NDArray[np.float32]]
     text: str
     truth: Truth | None = None
+    instruction: str | None = None
 
 
 class Heads(nn.Module):
     """The auxiliary classifiers."""
 
-    def __init__(self, hidden: int, classes: int, slides: int) -> None:
+    def __init__(self, hidden: int, classes: int, lines: int, slides: int) -> None:
         super().__init__()
-        self.chunk, self.line = nn.Linear(hidden, classes), nn.Linear(hidden, classes)
+        self.chunk, self.line = nn.Linear(hidden, classes), nn.Linear(hidden, lines)
         self.slide = nn.Linear(hidden, slides + 1)
 
 
@@ -84,18 +86,22 @@ class WriterTrainer:
         model: a `Gemma3ForConditionalGeneration`.
         tokenizer: its tokenizer.
         profile: grammar and prompt.
-        classes: of patch and slide labels; 0 trains without auxiliary heads.
+        classes: of patches; 0 trains without auxiliary heads.
+        lines: classes of slides' lines.
         seed: of the heads.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, profile: Profile, classes: int, seed: int = 0) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, profile: Profile, classes: int, lines: int = 0, seed: int = 0
+    ) -> None:
         torch.manual_seed(seed)
         config = model.config
         self.model, self.tokenizer, self.profile = model, tokenizer, profile
         self.grammar = Grammar(
             tokenizer, profile, config.boi_token_index, config.image_token_index, config.eoi_token_index
         )
-        self.heads = Heads(config.text_config.hidden_size, max(classes, 1), profile.max_slides or 64)
+        hidden = config.text_config.hidden_size
+        self.heads = Heads(hidden, max(classes, 1), max(lines, 1), profile.max_slides or 64)
         self.use_heads = classes > 0
         self.end = tokenizer.convert_tokens_to_ids(profile.end)
         self.colon = tokenizer.encode(":", add_special_tokens=False)[0]
@@ -161,6 +167,11 @@ class WriterTrainer:
         label = batch.labels[:, 1:]
         return [bool(ok) for ok in ((guess == label) | (label < 0)).all(1)]
 
+    def exact_rate(self, cases: list[TrainingCase], batch: int = 10) -> float:
+        """Share of `exact` answers."""
+        right = [ok for i in range(0, len(cases), batch) for ok in self.exact(cases[i : i + batch])]
+        return round(float(np.mean(right)), 4)
+
     def _forward(self, batch: Batch) -> tuple[Tensor, Any]:
         projector = self.model.model.multi_modal_projector
         soft = projector.mm_soft_emb_norm(batch.features) @ projector.mm_input_projection_weight
@@ -178,8 +189,7 @@ class WriterTrainer:
 
     def collate(self, cases: list[TrainingCase]) -> Batch:
         """Pad cases of one T to a batch."""
-        per_patch = cases[0].tokens[0].shape[1]
-        inputs = [self.grammar.sequence([len(t) for t in c.tokens], per_patch, self.profile.prompt) for c in cases]
+        inputs = [self._input(case) for case in cases]
         answers = [[*self.tokenizer.encode(c.text, add_special_tokens=False), self.end] for c in cases]
         length = max(len(i.ids) + len(a) for i, a in zip(inputs, answers, strict=True))
         shape = (len(cases), length)
@@ -193,7 +203,8 @@ class WriterTrainer:
             labels[row, start:stop] = answer
             if case.truth is not None:
                 self._aim(case.truth, made, answer, row * length, chunks, slides, lines)
-        features = np.concatenate([t.reshape(-1, t.shape[-1]) for c in cases for t in c.tokens])
+        nothing = np.zeros((0, self.model.config.vision_config.hidden_size), np.float32)
+        features = np.concatenate([nothing, *(t.reshape(-1, t.shape[-1]) for c in cases for t in c.tokens)])
         return Batch(
             ids=torch.from_numpy(ids),
             types=torch.from_numpy(types),
@@ -204,6 +215,12 @@ class WriterTrainer:
             slides=slides.tensors(),
             lines=lines.tensors(),
         )
+
+    def _input(self, case: TrainingCase) -> Input:
+        instruction = self.profile.prompt if case.instruction is None else case.instruction
+        if not case.tokens:
+            return self.grammar.text_only(instruction)
+        return self.grammar.sequence([len(t) for t in case.tokens], case.tokens[0].shape[1], instruction)
 
     def _aim(
         self,

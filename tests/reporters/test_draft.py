@@ -55,25 +55,41 @@ def drafted(writer: Told, slides: int = 2, windows: bool = False, part: Part | N
     return draft_part(part or Part(None, ()), plan, writer, patches, tokens, ReportSettings(max_new_tokens=50))  # type: ignore[arg-type]
 
 
-LINES = "Slide 1: Adenoma\nSlide 2: Normal\nColon, biopsy;\nAdenoma\nSeen on: 1"
+LINES = "Slide 1: Adenoma\nSlide 2: Normal\nColon, biopsy;\n- Adenoma; slide 1"
 
 
 def test_lines_become_findings_and_a_diagnosis_that_inherits() -> None:
     draft = drafted(Told(LINES))
-    assert (draft.specimen, draft.seen_on, draft.remarks, draft.unparsed) == ("Colon, biopsy", ("s0",), (), ())
+    assert (draft.specimen, draft.remarks, draft.unparsed) == ("Colon, biopsy", (), ())
     (diagnosis,) = draft.diagnosis
     assert (diagnosis.text, diagnosis.method, diagnosis.cites) == ("Adenoma", "inherited", ("F1",))
+    assert diagnosis.seen_on == ("s0",)
     assert {e.slide for e in diagnosis.evidence} == {"s0"}
     assert draft.findings[1].sentences[0].evidence[0].patch == 2
     assert sum(e.weight for e in draft.findings[1].sentences[0].evidence) == pytest.approx(1, abs=1e-3)
 
 
+def test_several_findings_name_their_own_slides() -> None:
+    text = "Slide 1: Cancer; focal\nSlide 2: Polyp\nColon, biopsy;\n- Cancer; focal; slide 1\n- Polyp; slide 2"
+    draft = drafted(Told(text))
+    assert [(s.text, s.seen_on) for s in draft.diagnosis] == [("Cancer; focal", ("s0",)), ("Polyp", ("s1",))]
+    assert draft.remarks == ()
+
+
+def test_a_diagnosis_of_no_slide_in_particular_rests_on_all() -> None:
+    draft = drafted(Told("Slide 1: Normal\nSlide 2: Normal\nColon, biopsy;\n- Normal"))
+    (diagnosis,) = draft.diagnosis
+    assert (diagnosis.seen_on, diagnosis.cites, draft.remarks) == ((), ("F1", "F2"), ())
+
+
 @pytest.mark.parametrize(
     ("text", "remark"),
     [
-        (LINES.replace("Seen on: 1", "Seen on: 1, 2"), "s1 is named as showing the diagnosis, but its own line"),
+        (LINES.replace("slide 1", "slides 1, 2"), "s1 is named as showing the diagnosis, but its own line"),
         (LINES.replace("Slide 2: Normal", "Slide 2: Adenoma"), "s1 is not named as showing the diagnosis"),
         (LINES.replace("Slide 2: Normal\n", ""), "s1 has no line of its own"),
+        (LINES.replace("; slide 1", ""), "s1 has a line of its own that the diagnosis does not mention"),
+        (LINES.replace("slide 1", "slides 1, 9"), "slide 9 is named, and there is none of that number"),
     ],
 )
 def test_a_draft_that_contradicts_itself_says_so(text: str, remark: str) -> None:
@@ -97,7 +113,20 @@ def test_windows_are_merged_by_a_pass_that_cites() -> None:
     assert {e.slide for e in first.evidence} == {"s1"}
     assert (second.method, second.evidence) == ("none", ())
     assert [f.cited for f in draft.findings] == [False, True]
-    assert draft.seen_on == ("s1",)
+    assert first.seen_on == ("s1",)
+
+
+def test_windows_of_lines_are_merged_without_the_names_of_slides() -> None:
+    one = "Slide 1: Cancer; focal\nColon, biopsy;\n- Cancer; focal; slide 1"
+    two = "Slide 1: Normal\nColon, biopsy;\n- Normal"
+    writer = Told(one, two, "Colon, biopsy;\n- Cancer; focal [F1]")
+    draft = drafted(writer, windows=True)
+    assert "F1: Colon, biopsy; - Cancer; focal\nF2: Colon, biopsy; - Normal\n" in writer.asked[2]
+    (diagnosis,) = draft.diagnosis
+    assert (diagnosis.text, diagnosis.cites, diagnosis.seen_on) == ("Cancer; focal", ("F1",), ("s0",))
+    assert (draft.specimen, {e.slide for e in diagnosis.evidence}) == ("Colon, biopsy", {"s0"})
+    everywhere = drafted(Told(two, two, "Colon, biopsy;\n- Normal [F1, F2]"), windows=True).diagnosis[0]
+    assert (everywhere.cites, everywhere.seen_on) == (("F1", "F2"), ())
 
 
 def test_windows_that_cannot_be_merged_are_listed() -> None:

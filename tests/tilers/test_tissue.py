@@ -57,7 +57,7 @@ def test_pen_colours_are_told_from_stain() -> None:
 def test_patches_with_phantom_tissue_are_found(organ: Organ, tmp_path: Path) -> None:
     """By patch: lobes of fat and open lumina at the edge are tissue to the truth and glass to the eye."""
     path = tmp_path / "s.svs"
-    spec = SlideSpec(4, organ.name, organ.benign.text, width_mm=2.4, height_mm=2.0, artefacts=False)
+    spec = SlideSpec(4, organ.name, width_mm=2.4, height_mm=2.0, distractors=False)
     layout = make_slide(path, spec)
     overview = read_overview(open_slide(path).reader, 1.0)
     grid = make_grid(overview.bounds, 256, 1.0, 1.0)

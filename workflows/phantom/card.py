@@ -1,4 +1,4 @@
-"""The model card of a phantom checkpoint, from the figures of its training."""
+"""The model card of a phantom checkpoint, from the figures of its training and the tables measured since."""
 
 from __future__ import annotations
 
@@ -19,41 +19,47 @@ job run offline and its quality measurable.
 `wsi-pipeline phantom train --out FOLDER` with the defaults (`workflows/phantom/train.py`), phantom version
 {phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min, writer {writer} min.
 
-1. {patches:,} patches of {benign} normal slides per organ and {per_lesion} of every other diagnosis, made and
-   tiled by the pipeline itself.
-2. The vision tower learns organ × diagnosis of whole patches and of their quarters ({tower_steps:,} steps).
-3. The language model learns to write the report of cases composed of those slides, 1 to 12 slides, at 1 and 4
-   tokens per patch ({writer_steps:,} steps; the loss is on the answer, three auxiliary heads are thrown away).
+1. {patches:,} patches of {slides:,} slides of the training seeds, {benign} normal ones per organ and {per_lesion} of
+   every other diagnosis, made and tiled by the pipeline itself.
+2. The vision tower learns organ × diagnosis of whole patches and of their quarters ({tower_steps:,} steps), lesions
+   and benign patches, distractors among them, in equal numbers.
+3. The language model learns to write the report of parts composed patch by patch of those slides, 1 to 12 slides, at
+   1 and 4 tokens per patch, and to merge the conclusions of windows ({writer_steps:,} steps; the loss is on the answer,
+   three auxiliary heads are thrown away).
 
 ## Input
 
 112 px per patch, 16 native tokens averaged to 4 or 1; every slide opens with `Slide n:`, repeated after every
 6 (T = 4) or 8 (T = 1) patches and at its end; full-attention layers carry no positions. `wsi_profile.json` holds
-the same for programs.
+the same for programs. Plans: `joint`, and `windows` with a merging pass.
 
-## On held-out slides (calibration seeds; composed cases, from tokens)
+## On held-out slides (calibration seeds; composed parts, from tokens)
 
 | measure | value |
 |---|---|
 {rows}
 
 Answer loss over training: {curve}.
-
-From slide files to report text: see `benchmarks/results/phantom.txt` in the repository.
-
+{tables}
 ## Limits
 
-Five diagnoses of four organs, stylised; one part per sequence; at most 12 slides; texts of one fixed form. It
-cannot merge windows. Confidence is not calibrated. Licence: Apache-2.0.
+The diagnoses of four organs, stylised; at most two findings per part, each on slides of its own; at most 12 slides;
+texts of one fixed form. Confidence is not calibrated. Licence: Apache-2.0.
 """
 
 
-def model_card(figures: Mapping[str, Any]) -> str:
-    """Markdown for the checkpoint's folder."""
+def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = None) -> str:
+    """Markdown for the checkpoint's folder.
+
+    Args:
+        figures: what `train` returns.
+        tables: printed benchmarks by heading.
+    """
     measured = {f"patches, {k}": v for k, v in figures["held_out_patch_accuracy"].items()}
     measured |= {f"exact whole reports, {k}": v for k, v in figures["held_out_exact_reports"].items()}
     rows = "\n".join(f"| {name} | {value} |" for name, value in measured.items())
     curve = ", ".join(f"{loss:g}" for loss in figures["answer_loss"])
+    printed = [f"\n## {heading}\n\n```text\n{text.rstrip()}\n```\n" for heading, text in (tables or {}).items()]
     return _CARD.format(
         **{k: v for k, v in figures.items() if isinstance(v, int)},
         **figures["recipe"],
@@ -61,4 +67,5 @@ def model_card(figures: Mapping[str, Any]) -> str:
         millions=figures["parameters"] / 1e6,
         rows=rows,
         curve=curve,
+        tables="".join(printed),
     )

@@ -1,127 +1,201 @@
-"""Measure the whole instrument on fresh phantom cases: from slide files, through `run`, to report text."""
+"""Measure the whole instrument on fresh phantom cases, beside readers that see less.
+
+Every case goes from slide files through `run` to its report. The other readers draft from the patches and tokens of
+that run: what they lack is slides, patches or resolution, nothing else.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
-from reporters.schema import PartReport, Report
-from workflows.phantom.cohort import MAX_SLIDES, PhantomCase, draw_case, write_cases
+from reporters.draft import PartDraft, draft_part
+from reporters.schema import PartReport, Report, Sentence
+from workflows.checkpoints import Model
+from workflows.phantom.cohort import PhantomCase, PhantomPart, draw_case, write_cases
+from workflows.phantom.scoring import BUCKETS, NOTHING, Said, Score, score
+from workflows.phantom.seeds import require
+from workflows.phantom.shortcuts import Shortcut, said_by
 from workflows.run import run
-from wsi_pipeline.cases import Case, Part, discover
+from wsi_pipeline.cases import Part, discover
 from wsi_pipeline.settings import ModelSettings, RunSettings
+from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.paths import CaseFolder
+from wsi_pipeline.store.tokens import TokenStore
 
-BUCKETS = {"1": (1, 1), "2-5": (2, 5), "6-12": (6, MAX_SLIDES)}
+WHOLE = "all slides"
+ONE_SLIDE = "one random slide"
+ONE_126 = "126 patches of one slide"
+SHARED_126 = "126 patches shared"
+TENTH = "a tenth of patches, shared"
+THUMBNAIL = "thumbnails"
+EARLIER = "earlier checkpoint"
+_MEDGEMMA_PATCHES = 126
+"""What MedGemma 1.5 reads of a slide."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """One report against its truth.
+class Readers:
+    """Who reads.
 
     Attributes:
-        exact: specimen and diagnosis word for word.
-        slides_named: exactly the slides that show the diagnosis are named.
-        malignant: whether the truth is; `called_benign`: whether a malignant one was called benign.
+        model: checkpoint of the run and of the rows that see less.
+        earlier: another checkpoint; None for none.
+        thumbnail: a classifier of overviews; None for none.
     """
 
-    bucket: str
-    exact: bool
-    slides_named: bool
-    malignant: bool
-    called_benign: bool
+    model: str = "phantom"
+    earlier: str | None = None
+    thumbnail: Shortcut | None = None
 
 
-def measure(
-    work: Path, seed: int, cases: int, model: str = "phantom", workers: int = 2
-) -> Iterator[tuple[Score, Score]]:
-    """Make, run and score cases, a third per bucket; each with the whole case and with one random slide of it.
+def draw_cohort(seed: int, parts: int) -> list[PhantomCase]:
+    """Cases of one to three parts, from test seed `seed` on, until every bucket holds at least `parts` parts."""
+    cases: list[PhantomCase] = []
+    missing = dict.fromkeys(BUCKETS, parts)
+    rng = np.random.default_rng([seed, 11])
+    while any(n > 0 for n in missing.values()):
+        buckets = list(rng.permutation([b for b, n in missing.items() if n > 0])[: int(rng.integers(1, 4))])
+        slides = [int(rng.integers(BUCKETS[b][0], BUCKETS[b][1] + 1)) for b in buckets]
+        cases.append(draw_case(seed + len(cases), "test", parts=len(buckets), slides=slides))
+        for bucket in buckets:
+            missing[bucket] -= 1
+    return cases
+
+
+def measure(work: Path, cases: Sequence[PhantomCase], readers: Readers, workers: int = 2) -> Iterator[list[Score]]:
+    """Make, run and score cases; a list of scores per case.
 
     Args:
         work: folder for slides and results; each case is deleted once scored.
-        seed: first seed within the test split.
-        cases: how many, shared out over `BUCKETS` in turn.
-        model: checkpoint.
+        cases: of the test split.
+        readers: rows of the table.
         workers: processes.
+
+    Raises:
+        ValueError: a slide that a model may have been tuned on.
     """
-    drawn = [_draw(seed + n, list(BUCKETS)[n % len(BUCKETS)]) for n in range(cases)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(_measure_one, [work] * cases, drawn, [model] * cases)
+    require("test", (spec.seed for case in cases for part in case.parts for spec in part.slides))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+        yield from pool.map(_measure_one, [work] * len(cases), cases, [readers] * len(cases))
 
 
-def _draw(seed: int, bucket: str) -> tuple[str, PhantomCase]:
-    low, high = BUCKETS[bucket]
-    slides = int(np.random.default_rng([seed, 11]).integers(low, high + 1))
-    return bucket, draw_case(seed, "test", slides=slides)
-
-
-def _one_thread() -> None:
+def one_thread() -> None:
+    """One core per worker process."""
     import torch
 
     torch.set_num_threads(1)
 
 
-def _measure_one(work: Path, drawn: tuple[str, PhantomCase], model: str) -> tuple[Score, Score]:
-    bucket, truth = drawn
+@lru_cache(maxsize=2)
+def _loaded(name: str) -> Model:
+    return Model(ModelSettings(name=name))
+
+
+def _measure_one(work: Path, truth: PhantomCase, readers: Readers) -> list[Score]:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
     (case,) = discover(folder / "slides", "folders")
-    picked = int(np.random.default_rng([truth.slides[0].seed, 13]).integers(len(case.slides)))
-    single = Case(f"{case.id}-one", (Part(None, (case.slides[picked],)),))
-    settings = RunSettings(model=ModelSettings(name=model))
-    reports = []
-    for outcome in run([case, single], folder / "out", settings):
-        path = CaseFolder(folder / "out", outcome.case).path / str(outcome.report) / "report.json"
-        reports.append(Report.model_validate_json(path.read_text()) if outcome.report else None)
+    settings = RunSettings(model=ModelSettings(name=readers.model))
+    (outcome,) = run([case], folder / "out", settings)
+    place = CaseFolder(folder / "out", case.id)
+    scores = []
+    if outcome.report:
+        report = Report.model_validate_json((place.path / outcome.report / "report.json").read_text())
+        for part, drafted, true in zip(case.parts, report.parts, truth.parts, strict=True):
+            scores.append(score(WHOLE, said_in_report(drafted, [s.id for s in part.slides]), true))
+            scores += _others(place, report, part, true, readers, folder)
+    else:
+        scores = [score(WHOLE, NOTHING, part) for part in truth.parts]
     shutil.rmtree(folder)
-    return score(reports[0], truth, bucket), score(reports[1], truth, bucket)
+    return scores
 
 
-def score(report: Report | None, truth: PhantomCase, bucket: str) -> Score:
-    """Compare a report with its truth; no report, and no diagnosis, is wrong."""
-    part: PartReport | None = report.parts[0] if report else None
-    said = " ".join(s.text for s in part.diagnosis) if part else ""
-    specimen = f"{truth.organ.name}, {truth.organ.procedure}"
-    names = [slide.id for slide in report.slides] if report else []
-    expected = {n for n, shown in enumerate(truth.lesion_on) if shown or not any(truth.lesion_on)}
-    named = {names.index(s) for s in part.seen_on} if part else set()
-    malignant = truth.diagnosis.malignant
-    benign_words = {d.text for d in truth.organ.diagnoses if not d.malignant}
-    return Score(
-        bucket=bucket,
-        exact=part is not None and part.specimen == specimen and said == truth.diagnosis.text,
-        slides_named=len(names) == len(truth.slides) and named == expected,
-        malignant=malignant,
-        called_benign=malignant and said in benign_words,
-    )
-
-
-def table(scores: Iterable[Score]) -> dict[str, dict[str, Any]]:
-    """Rates by bucket; `low` and `high` are the 95 % Wilson interval of `exact`."""
-    rows = list(scores)
-    return {bucket: _rates([s for s in rows if s.bucket == bucket]) for bucket in BUCKETS}
-
-
-def _rates(scores: Sequence[Score]) -> dict[str, Any]:
-    n = len(scores)
-    if not n:
-        return {"n": 0, "exact": None, "low": None, "high": None, "slides_named": None, "malignant_called_benign": None}
-    right = sum(s.exact for s in scores)
-    interval = binomtest(right, n).proportion_ci(method="wilson")
-    malignant = [s for s in scores if s.malignant]
-    return {
-        "n": n,
-        "exact": round(right / n, 4),
-        "low": round(float(interval.low), 4),
-        "high": round(float(interval.high), 4),
-        "slides_named": round(sum(s.slides_named for s in scores) / n, 4),
-        "malignant_called_benign": round(sum(s.called_benign for s in malignant) / max(len(malignant), 1), 4),
+def _others(
+    place: CaseFolder, report: Report, part: Part, truth: PhantomPart, readers: Readers, folder: Path
+) -> list[Score]:
+    """The rows beside the whole case, for one part."""
+    stores = {s.id: PatchStore(place.patches(s.id, report.provenance.stores[f"{s.id}/patches"])) for s in part.slides}
+    tokens = {
+        s.id: TokenStore(place.tokens(s.id, name))
+        for s in part.slides
+        if (name := report.provenance.stores.get(f"{s.id}/tokens"))
     }
+    names = [s.id for s in part.slides]
+    picked = names[int(np.random.default_rng([truth.slides[0].seed, 13]).integers(len(names)))]
+    patches = sum(map(len, stores.values()))
+    model = _loaded(readers.model)
+
+    def read(slides: Sequence[str], most: int | None) -> Said:
+        used = {s: stores[s] for s in slides if s in tokens}
+        return said_in_draft(_draft(model, part, used, tokens, most), names)
+
+    said = {
+        ONE_SLIDE: read([picked], None),
+        ONE_126: read([picked], _MEDGEMMA_PATCHES),
+        SHARED_126: read(names, _MEDGEMMA_PATCHES),
+        TENTH: read(names, -(-patches // 10)),
+    }
+    if readers.thumbnail:
+        said[THUMBNAIL] = said_by(readers.thumbnail, truth.organ, [stores[n] for n in names])
+    if readers.earlier:
+        said[EARLIER] = _by_earlier(readers.earlier, part, stores, folder / "earlier", names)
+    return [score(reader, reading, truth) for reader, reading in said.items()]
+
+
+def _draft(
+    model: Model, part: Part, stores: Mapping[str, PatchStore], tokens: Mapping[str, TokenStore], most: int | None
+) -> PartDraft:
+    settings = RunSettings()
+    settings = settings.model_copy(update={"report": settings.report.model_copy(update={"max_patches": most})})
+    counts = {slide: len(store) for slide, store in stores.items() if len(store)}
+    if not counts:
+        return PartDraft(no_diagnosis="nothing to read")
+    plan = model.plan(part, counts, settings)
+    return draft_part(part, plan, model.writer, stores, tokens, settings.report)
+
+
+def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder: Path, names: Sequence[str]) -> Said:
+    """A checkpoint of the first phantom, whose answers end in one diagnosis and `Seen on: 2`."""
+    model = _loaded(name)
+    tokens = {}
+    for slide, store in stores.items():
+        if len(store):
+            model.encoder.encode(store, "earlier", 4, folder / f"{slide}.zarr")
+            tokens[slide] = TokenStore(folder / f"{slide}.zarr")
+    draft = _draft(model, part, {s: stores[s] for s in tokens}, tokens, None)
+    if len(draft.unparsed) < 2 or not draft.unparsed[1].startswith("Seen on: "):
+        return NOTHING
+    seen = tuple(int(n) for n in draft.unparsed[1].removeprefix("Seen on: ").split(","))
+    return Said(draft.specimen, ((draft.unparsed[0], "", seen),))
+
+
+def said_in_report(part: PartReport, names: Sequence[str]) -> Said:
+    """A part of a report; slides are numbered by their place in `names`."""
+    return _said(part.specimen, part.diagnosis, names)
+
+
+def said_in_draft(draft: PartDraft, names: Sequence[str]) -> Said:
+    """The same of a draft."""
+    return _said(draft.specimen, draft.diagnosis, names)
+
+
+def _said(specimen: str | None, diagnosis: Sequence[Sentence], names: Sequence[str]) -> Said:
+    found = []
+    for sentence in diagnosis:
+        text, _, extent = sentence.text.partition("; ")
+        found.append((text, extent, tuple(sorted(names.index(slide) + 1 for slide in sentence.seen_on))))
+    return Said(specimen, tuple(found))
+
+
+def save(scores: Sequence[Score], path: Path) -> None:
+    """All scores as JSON lines, to be looked at again."""
+    path.write_text("".join(json.dumps(vars(s)) + "\n" for s in scores))

@@ -12,43 +12,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilers.tile import tile
-from workflows.phantom.cohort import SEEDS, Split, draw_slide
-from workflows.phantom.pathology import ORGANS, VERSION
+from workflows.phantom.cohort import draw_slide
+from workflows.phantom.pathology import ORGANS, VERSION, Diagnosis, Organ, organ_named
+from workflows.phantom.seeds import Split, case_seed, slide_seed
 from workflows.phantom.slide import Layout, SlideSpec, make_slide
 from workflows.phantom.tissue import FIELD_MPP
+from workflows.phantom.wording import Extent
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
 
+_MOST_PER_KIND = 10_000
 CELLS = 4
 """Truth is kept per patch on a CELLS × CELLS grid, as fine as the model's native tokens."""
 
 
 @dataclass(frozen=True)
 class PoolSlide:
-    """A tiled slide of known truth.
+    """A tiled slide of known truth; it shows one diagnosis.
 
     Attributes:
         spec: how it was made.
         store: its patches.
         lesion: (N, CELLS, CELLS) share of each cell that the lesion covers.
+        file_bytes: size of the slide file, which is deleted once tiled.
     """
 
     spec: SlideSpec
     store: Path
     lesion: NDArray[np.float32]
+    file_bytes: int
+
+    @property
+    def organ(self) -> Organ:
+        """Of the slide."""
+        return organ_named(self.spec.organ)
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """What it shows."""
+        return self.organ.diagnosis(self.spec.foci[0].diagnosis) if self.spec.foci else self.organ.benign
 
 
-def pool_specs(split: Split, benign: int, per_lesion: int) -> list[SlideSpec]:
-    """`benign` normal slides of every organ and `per_lesion` of every other diagnosis."""
-    wanted = [
-        (organ, diagnosis)
-        for organ in ORGANS
-        for diagnosis in organ.diagnoses
-        for _ in range(benign if diagnosis is organ.benign else per_lesion)
+def pool_specs(split: Split, benign: int, per_lesion: int, workers: int = 1) -> list[SlideSpec]:
+    """`benign` normal slides of every organ and `per_lesion` of every other diagnosis.
+
+    Half of the lesions are focal; a third of all slides show them at less than full contrast. A larger pool holds a
+    smaller one.
+    """
+    kinds = [(organ, diagnosis) for organ in ORGANS for diagnosis in organ.diagnoses]
+    jobs = [
+        (split, number, k, organ, diagnosis)
+        for number, (organ, diagnosis) in enumerate(kinds)
+        for k in range(benign if diagnosis == organ.benign else per_lesion)
     ]
-    first = SEEDS[split].start * 64
-    return [draw_slide(first + n, organ, diagnosis) for n, (organ, diagnosis) in enumerate(wanted)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+        return list(pool.map(_draw_one, jobs, chunksize=20))
+
+
+def _draw_one(job: tuple[Split, int, int, Organ, Diagnosis]) -> SlideSpec:
+    split, number, k, organ, diagnosis = job
+    seed = slide_seed(case_seed(_MOST_PER_KIND * number + k, split), 0, 0)
+    rng = np.random.default_rng([VERSION, seed, 8])
+    contrast = round(float(rng.uniform(0.6, 1)), 2) if rng.random() < 1 / 3 else 1.0
+    extent: Extent = "extensive" if k % 2 else "focal"
+    return draw_slide(seed, organ, diagnosis, extent, contrast=contrast)
 
 
 def build_pool(root: Path, specs: list[SlideSpec], workers: int) -> Iterator[PoolSlide]:
@@ -62,22 +90,24 @@ def build_pool(root: Path, specs: list[SlideSpec], workers: int) -> Iterator[Poo
 
 def _make_one(root: Path, spec: SlideSpec) -> PoolSlide:
     store = root / f"v{VERSION}-{spec.seed}.zarr"
-    truth = store.with_suffix(".npy")
+    truth = store.with_suffix(".npz")
     if not truth.exists():
         file = root / f"{spec.seed}.{'svs' if spec.layout == 'svs' else 'tif'}"
         layout = make_slide(file, spec)
         tile(Slide(str(spec.seed), file), TileSettings(), store)
+        shares = lesion_shares(layout, PatchStore(store), spec.mpp)
+        np.savez(truth, lesion=shares, file_bytes=file.stat().st_size)
         file.unlink()
-        np.save(truth, lesion_shares(layout, PatchStore(store), spec.mpp))
-    return PoolSlide(spec, store, np.load(truth))
+    known = np.load(truth)
+    return PoolSlide(spec, store, known["lesion"], int(known["file_bytes"]))
 
 
 def lesion_shares(layout: Layout, store: PatchStore, mpp: float) -> NDArray[np.float32]:
-    """(N, CELLS, CELLS) share of each cell of each patch that the lesion covers."""
+    """(N, CELLS, CELLS) share of each cell of each patch that lesions cover."""
     cell = store.facts.patch_level0 * mpp / FIELD_MPP / CELLS
     height, width = layout.lesion.shape
     integral = np.zeros((height + 1, width + 1))
-    integral[1:, 1:] = layout.lesion.cumsum(0).cumsum(1)
+    integral[1:, 1:] = (layout.lesion > 0).cumsum(0).cumsum(1)
     steps = np.arange(CELLS + 1) * cell
     x = np.clip(np.rint(store.coords[:, :1] * mpp / FIELD_MPP + steps), 0, width).astype(int)
     y = np.clip(np.rint(store.coords[:, 1:] * mpp / FIELD_MPP + steps), 0, height).astype(int)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from scipy import ndimage
 from workflows.phantom.pathology import Motif
 
 Field = NDArray[np.float32]
+Window = tuple[slice, slice]
 FIELD_MPP = 4.0
 """µm per pixel of the maps; single nuclei are added later at the slide's own resolution."""
 
@@ -33,6 +34,10 @@ class Stains:
         """The three maps in order."""
         return self.haem, self.eosin, self.nuclei
 
+    def crop(self, window: Window) -> Stains:
+        """A view of a part."""
+        return Stains(*(m[window] for m in self.maps))
+
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale_um: float, aspect: float = 1.0) -> Field:
     """Gaussian noise of unit variance with features of about `scale_um`."""
@@ -44,6 +49,72 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale_um: flo
     noise = ndimage.zoom(noise, (shape[0] / small[0], shape[1] / small[1]), order=1, grid_mode=True, mode="nearest")
     noise = noise[: shape[0], : shape[1]]
     return np.asarray((noise - noise.mean()) / (noise.std() + 1e-6), np.float32)
+
+
+STAIN_COLOURS = np.array([[0.65, 0.704, 0.286], [0.09, 0.62, 0.27]], np.float32)
+"""Absorbance of haematoxylin (Ruifrok & Johnston 2001) and a salmon eosin, per unit of concentration."""
+NUCLEUS_HAEM = 0.85
+"""Haematoxylin that a nucleus adds."""
+NUCLEUS_AREA = 0.6
+"""Share of the area that nuclei cover where their density is 1."""
+
+
+def varied(rng: np.random.Generator, motif: Motif) -> Motif:
+    """The motif as one slide has it: sizes, irregularity and densities differ a little from slide to slide."""
+    size = rng.uniform(0.93, 1.07)
+    return replace(
+        motif,
+        spacing=motif.spacing * size,
+        outer=motif.outer * size * rng.uniform(0.96, 1.04),
+        lumen=motif.lumen * size * rng.uniform(0.94, 1.06),
+        wobble=motif.wobble * rng.uniform(0.8, 1.25),
+        fibre=motif.fibre * rng.uniform(0.7, 1.4),
+        stroma_nuclei=motif.stroma_nuclei * rng.uniform(0.85, 1.15),
+        wall_nuclei=min(motif.wall_nuclei * rng.uniform(0.9, 1.1), 1.0),
+    )
+
+
+def flatten(stains: Stains, share: float = 0.8, sigma_um: float = 30.0) -> Stains:
+    """Take most of what a thumbnail could see out of a texture: variation slower than a few dozen µm."""
+    flat = []
+    for m in stains.maps:
+        slow = ndimage.gaussian_filter(m, sigma_um / FIELD_MPP, mode="reflect")
+        flat.append(np.clip(m - share * (slow - slow.mean()), 0, None).astype(np.float32))
+    return Stains(flat[0], flat[1], np.minimum(flat[2], 1))
+
+
+def match_colour(stains: Stains, target: Stains, inside: Field) -> Stains:
+    """Scale haematoxylin and eosin until the mean light through `inside` is that of `target`.
+
+    What is left to tell the two apart is texture. Red is governed by haematoxylin, green by both, so the two
+    scales are found in turn.
+    """
+    wanted = _mean_light(target, inside)
+    haem = eosin = 1.0
+    for _ in range(6):
+        found = _mean_light(_scaled(stains, haem, eosin), inside)
+        haem = float(np.clip(haem * np.log(wanted[0]) / np.log(found[0]), 0.3, 3))
+        found = _mean_light(_scaled(stains, haem, eosin), inside)
+        eosin = float(np.clip(eosin * np.log(wanted[1]) / np.log(found[1]), 0.3, 3))
+    return _scaled(stains, haem, eosin)
+
+
+def _scaled(stains: Stains, haem: float, eosin: float) -> Stains:
+    return Stains(stains.haem * haem, stains.eosin * eosin, np.minimum(stains.nuclei * haem, 1).astype(np.float32))
+
+
+def _mean_light(stains: Stains, inside: Field) -> tuple[float, float]:
+    """Mean transmitted red and green over `inside`, nuclei taken as a share of each map pixel."""
+    haem, eosin, nuclei = (m[::3, ::3] for m in stains.maps)
+    weight = inside[::3, ::3]
+    share = NUCLEUS_AREA * nuclei
+    light = []
+    for channel in (0, 1):
+        by_haem, by_eosin = (float(colour[channel]) for colour in STAIN_COLOURS)
+        stroma = np.power(10, -(haem * by_haem + eosin * by_eosin))
+        mixed = stroma * (1 - share * (1 - 10 ** (-NUCLEUS_HAEM * by_haem)))
+        light.append(float((mixed * weight).sum() / max(weight.sum(), 1e-6)))
+    return min(light[0], 0.999), min(light[1], 0.999)
 
 
 def draw(rng: np.random.Generator, motif: Motif, shape: tuple[int, int]) -> Stains:

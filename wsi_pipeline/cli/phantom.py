@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -39,14 +40,20 @@ def phantom() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the cases.")
 @click.option("--cases", type=int, default=3, show_default=True, help="How many.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first case; the others follow.")
-@click.option("--slides", type=int, help="Slides per case. [1 to 12, drawn]")
+@click.option("--slides", type=int, help="Slides per part. [1 to 12, drawn]")
 @click.option(
-    "--parts", type=click.IntRange(1, 26), default=1, show_default=True, help="Parts per case, each as a folder A, B, …"
+    "--parts",
+    type=click.IntRange(1, 4),
+    default=1,
+    show_default=True,
+    help="Parts per case, each another organ and a folder A, B, …",
 )
-@click.option("--organ", help="Colon, Breast, Prostate or Lymph node. [drawn]")
-@click.option("--diagnosis", help="As `phantom list` prints it. [drawn]")
+@click.option("--organ", help="Of the first part: Colon, Breast, Prostate or Lymph node. [drawn]")
+@click.option("--diagnosis", help="Of the first part, as `phantom list` prints it. [drawn]")
+@click.option("--extent", type=click.Choice(["focal", "extensive"]), help="Of every lesion. [drawn]")
 @click.option("--lesion-mm", type=float, help="Diameter of each focus. [drawn]")
 @click.option("--place", type=(float, float), help="Centre of the first focus, fractions of width and height. [drawn]")
+@click.option("--contrast", type=click.FloatRange(0, 1), help="From 1, obvious, to 0, invisible. [1]")
 @click.option("--magnification", type=click.Choice(["10", "20", "40"]), help="Of level 0. [drawn]")
 @click.option("--levels", help="Downsamples of further levels, such as 4,16; none for no pyramid. [drawn]")
 @click.option("--file-layout", type=click.Choice(["svs", "tiff"]), help="[drawn]")
@@ -58,18 +65,21 @@ def make(
     parts: int,
     organ: str | None,
     diagnosis: str | None,
+    extent: Literal["focal", "extensive"] | None,
     lesion_mm: float | None,
     place: tuple[float, float] | None,
+    contrast: float | None,
     magnification: str | None,
     levels: str | None,
     file_layout: str | None,
 ) -> None:
     """Make phantom cases: slides, manifest.csv and truth.json. The same seed makes the same bytes."""
-    from workflows.phantom.cohort import draw_parts, write_cases
+    from workflows.phantom.cohort import draw_case, write_cases
 
     fixed: dict[str, object] = {
         "lesion_mm": lesion_mm,
         "place": place,
+        "contrast": contrast,
         "mpp": 10 / float(magnification) if magnification else None,
         "factors": None if levels is None else _factors(levels),
         "layout": file_layout,
@@ -77,16 +87,17 @@ def make(
     given = {key: value for key, value in fixed.items() if value is not None}
     try:
         drawn = [
-            part
+            draw_case(seed + n, "test", parts, slides=slides, organ=organ, diagnosis=diagnosis, extent=extent, **given)
             for n in range(cases)
-            for part in draw_parts(seed + n, "test", parts, slides=slides, organ=organ, diagnosis=diagnosis, **given)
         ]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     write_cases(out, drawn)
     for case in drawn:
-        part = f", part {case.part}" if case.part else ""
-        click.echo(f"{out / case.id}{part}: {len(case.slides)} slides; {case.organ}; {case.diagnosis}")
+        for part in case.parts:
+            name = f", part {part.name}" if part.name else ""
+            found = " + ".join(str(f) for f in part.findings) or part.organ.benign.text
+            click.echo(f"{out / case.id}{name}: {len(part.slides)} slides; {part.organ}; {found}")
 
 
 def _factors(text: str) -> tuple[int, ...]:
@@ -116,13 +127,13 @@ def list_() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("phantom-pool"),
     show_default=True,
-    help="Folder for training slides, about 3 GB; kept.",
+    help="Folder for training slides, about 6 GB; kept.",
 )
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make slides.")
 @click.option("--quick", is_flag=True, help="A few slides and steps: tries the recipe out, learns little.")
 @log_option
 def train(out: Path, work: Path, workers: int, quick: bool, json_log: bool) -> None:
-    """Train the phantom checkpoint again, with fixed seeds: about 40 minutes on two cores."""
+    """Train the phantom checkpoint again, with fixed seeds: about an hour on two cores."""
     import json
 
     from workflows.phantom.train import QUICK, Recipe

@@ -1,0 +1,47 @@
+"""Whether the same phantom case gets the same words when its slides are handled differently.
+
+python benchmarks/robustness.py [--seed S] [--parts N] [--json]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import machine
+from scipy.stats import binomtest
+
+from workflows.phantom.robust import HANDLINGS, measure_robustness
+
+
+@click.command()
+@click.option("--seed", default=500_000, show_default=True, help="First seed within the test split.")
+@click.option("--parts", default=60, show_default=True, help="Of one to four slides.")
+@click.option("--model", default="phantom", show_default=True)
+@click.option("--workers", default=2, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None:
+    """Measure and print."""
+    same = []
+    with tempfile.TemporaryDirectory(prefix="phantom-robust-") as work:
+        for row in measure_robustness(Path(work), seed, parts, model, workers):
+            same.append(row)
+            print(f"\r{len(same)} of {parts} parts", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    counts = {handling.name: sum(row[handling.name] for row in same) for handling in HANDLINGS}
+    if as_json:
+        print(json.dumps({"parts": parts, "same_words": counts}, indent=1))
+        return
+    print(f"phantom robustness: seed {seed}, {parts} parts of 1 to 4 slides, model {model}")
+    print(machine.describe())
+    print(f"{'handling':20}{'same words, extent and slides':>32}{'95 % Wilson':>16}")
+    for name, count in counts.items():
+        interval = binomtest(count, parts).proportion_ci(method="wilson")
+        print(f"{name:20}{f'{count} of {parts}':>32}{interval.low:>10.3f}–{interval.high:.3f}")
+
+
+if __name__ == "__main__":
+    main()

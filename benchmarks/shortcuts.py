@@ -1,0 +1,93 @@
+"""What must not work on phantoms with a small lesion, what does, and where the lesion disappears.
+
+python benchmarks/shortcuts.py --pool FOLDER [--seed S] [--each N] [--json]
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import machine
+import numpy as np
+
+from workflows.checkpoints import Model
+from workflows.phantom.hardness import (
+    CONTRASTS,
+    LESIONS,
+    benign_slides,
+    found_by,
+    model_right,
+    novelty_trials,
+    plain_features,
+    small_lesions,
+    tower_features,
+)
+from workflows.phantom.shortcuts import KINDS, chance, right_diagnosis, train_shortcut
+from workflows.phantom.train import training_pool
+from wsi_pipeline.settings import ModelSettings
+
+_CHOSEN = 0.1
+
+
+@click.command()
+@click.option("--pool", required=True, type=click.Path(path_type=Path), help="Training pool, made where it is not.")
+@click.option("--seed", default=700_000, show_default=True, help="First seed within the test split.")
+@click.option("--each", default=12, show_default=True, help="Slides per lesion.")
+@click.option("--sweep", default=5, show_default=True, help="Slides per lesion at each lower contrast.")
+@click.option("--model", default="phantom", show_default=True)
+@click.option("--workers", default=2, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def main(pool: Path, seed: int, each: int, sweep: int, model: str, workers: int, as_json: bool) -> None:
+    """Measure and print."""
+    reader = Model(ModelSettings(name=model))
+    with tempfile.TemporaryDirectory(prefix="phantom-shortcuts-") as folder:
+        work = Path(folder)
+        cases = small_lesions(work / "small", seed, each, workers)
+        benign = benign_slides(work / "benign", seed + 10_000, 16, workers)
+        slides = [case.slide for case in cases]
+        trained = training_pool(pool, workers)
+        right: dict[str, float] = {kind: right_diagnosis(train_shortcut(kind, trained), slides) for kind in KINDS}
+        contrasts = {1.0: (len(cases), model_right(reader, cases, work / "small"))}
+        for number, contrast in enumerate(CONTRASTS[1:], 1):
+            at = work / f"contrast-{contrast}"
+            some = small_lesions(at, seed + 20_000 * number, sweep, workers, contrast)
+            contrasts[contrast] = (len(some), model_right(reader, some, at))
+        plain = {s.store: plain_features(s) for s in [*slides, *benign]}
+        tower = {s.store: tower_features(reader, s, work / "small") for s in [*slides, *benign]}
+        found: dict[str, list[bool]] = {"random": [], "farthest, plain features": [], "farthest, tokens": []}
+        for trial, (together, lesion) in enumerate(novelty_trials(cases, benign)):
+            by_plain, by_token = (np.concatenate([table[s.store] for s in together]) for table in (plain, tower))
+            found["random"].append(found_by("random", lesion, by_plain, _CHOSEN, trial))
+            found["farthest, plain features"].append(found_by("farthest", lesion, by_plain, _CHOSEN, trial))
+            found["farthest, tokens"].append(found_by("farthest", lesion, by_token, _CHOSEN, trial))
+    result: dict[str, Any] = {
+        "n": len(cases),
+        "chance": chance(slides),
+        "right": right,
+        "contrast": contrasts,
+        "found": {name: float(np.mean(hits)) for name, hits in found.items()},
+    }
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    print(f"phantom shortcuts: {len(cases)} slides with one focal lesion, {len(LESIONS)} lesions; seed {seed}")
+    print(machine.describe())
+    print("\nexact diagnosis, organ told (chance: one of the organ's lesions)")
+    print(f"  {'chance':28}{result['chance']:.3f}")
+    for kind, rate in right.items():
+        print(f"  {f'classifier of the {kind}':28}{rate:.3f}")
+    print(f"  {f'model {Path(model).name}':28}{contrasts[1.0][1]:.3f}")
+    print("\nexact diagnosis of the model by contrast of the lesion")
+    for contrast, (n, rate) in contrasts.items():
+        print(f"  {contrast:<6}{rate:.3f}  (n = {n})")
+    print(f"\na lesion patch is among {_CHOSEN:.0%} of the patches of 12 slides, chosen by")
+    for name, rate in result["found"].items():
+        print(f"  {name:28}{rate:.3f}")
+
+
+if __name__ == "__main__":
+    main()

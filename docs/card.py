@@ -1,0 +1,27 @@
+"""Write the shipped checkpoint's card from its training figures and the benchmarks' printed tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from workflows.phantom.card import model_card
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECKPOINT = ROOT / "wsi_pipeline/models/phantom"
+TABLES = {
+    "From slide files to report text": "phantom.txt",
+    "The same slides handled differently": "robustness.txt",
+    "Shortcuts, contrast and novelty": "shortcuts.txt",
+}
+
+
+def page() -> str:
+    """The card as Markdown."""
+    results = ROOT / "benchmarks/results"
+    tables = {heading: (results / name).read_text() for heading, name in TABLES.items() if (results / name).exists()}
+    return model_card(json.loads((CHECKPOINT / "training.json").read_text()), tables)
+
+
+if __name__ == "__main__":
+    (CHECKPOINT / "README.md").write_text(page())

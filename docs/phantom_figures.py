@@ -1,0 +1,91 @@
+"""Draw the pictures of docs/phantom.md: every diagnosis beside its mimic, and slides beside their truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from workflows.phantom.cohort import draw_case
+from workflows.phantom.pathology import ORGANS, Motif
+from workflows.phantom.scanner import draw_scanner, scan
+from workflows.phantom.slide import SlideSpec, lay_out, paint, render
+from workflows.phantom.tissue import FIELD_MPP, draw
+
+HERE = Path(__file__).parent
+_PATCH_UM = 768
+_EDGE = 200
+_INK = (27, 31, 36)
+
+
+def atlas() -> Image.Image:
+    """Per organ its normal tissue and lesions, a patch each at 10X; below every lesion its benign mimic."""
+    columns = max(len(organ.diagnoses) for organ in ORGANS)
+    step, text = _EDGE + 8, 30
+    row = 2 * _EDGE + text + 18
+    sheet = Image.new("RGB", (columns * step, len(ORGANS) * row), "white")
+    pen = ImageDraw.Draw(sheet)
+    for y, organ in enumerate(ORGANS):
+        for x, diagnosis in enumerate(organ.diagnoses):
+            pen.multiline_text((x * step, y * row), _two_lines(diagnosis.text), _INK, _font(11), spacing=1)
+            sheet.paste(_swatch(diagnosis.motif, 10 * y + x), (x * step, y * row + text))
+            if diagnosis.mimic:
+                sheet.paste(_swatch(diagnosis.mimic, 100 + 10 * y + x), (x * step, y * row + text + _EDGE + 4))
+    return sheet
+
+
+def truths() -> Image.Image:
+    """Slides beside their truth: tissue grey, lesion red, distractors amber."""
+    drawn = [
+        draw_case(3, "demo", slides=1, organ="Colon", diagnosis="Adenocarcinoma, moderately differentiated"),
+        draw_case(5, "demo", slides=1, organ="Breast", diagnosis="Invasive ductal carcinoma, grade 2"),
+        draw_case(7, "demo", slides=1, organ="Lymph node", diagnosis="Follicular lymphoma, low grade"),
+    ]
+    width, height = 600, 470
+    sheet = Image.new("RGB", (2 * width + 12, len(drawn) * (height + 24)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, case in enumerate(drawn):
+        (part,) = case.parts
+        spec = replace(part.slides[0], mpp=1.0, width_mm=3.6, height_mm=2.8)
+        layout = lay_out(spec)
+        top = row * (height + 24)
+        pen.text((0, top + 3), f"{part.organ}: {part.findings[0]}", _INK, _font(14))
+        sheet.paste(Image.fromarray(render(spec, layout)).resize((width, height), Image.Resampling.BOX), (0, top + 24))
+        sheet.paste(Image.fromarray(_truth(spec)).resize((width, height)), (width + 12, top + 24))
+    return sheet
+
+
+def _truth(spec: SlideSpec) -> NDArray[np.uint8]:
+    layout = lay_out(spec)
+    picture = np.full((*layout.tissue.shape, 3), 250, np.uint8)
+    picture[layout.tissue] = (205, 209, 214)
+    picture[paint(spec, layout).distractor] = (226, 176, 74)
+    picture[layout.lesion > 0] = (179, 38, 30)
+    return picture
+
+
+def _swatch(motif: Motif, seed: int) -> Image.Image:
+    """One patch full of a motif, sharp and evenly stained."""
+    rng = np.random.default_rng(seed)
+    side = round(_PATCH_UM / FIELD_MPP)
+    stains = draw(rng, motif, (side, side))
+    scanner = replace(draw_scanner(np.random.default_rng(4)), blur_um=0.0, drift=0.0, gamma=1.0)
+    pixels = scan(rng, scanner, stains, None, np.zeros((side, side), bool), 1.0)
+    return Image.fromarray(pixels).resize((_EDGE, _EDGE), Image.Resampling.BOX)
+
+
+def _two_lines(text: str) -> str:
+    head, _, grade = text.partition(", ")
+    return f"{head}\n{grade}"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+if __name__ == "__main__":
+    atlas().save(HERE / "phantom.jpg", quality=82)
+    truths().save(HERE / "phantom-truth.jpg", quality=80)

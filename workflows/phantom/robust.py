@@ -1,0 +1,100 @@
+"""Whether the same case gets the same words when its slides are handled differently."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from reporters.schema import Report
+from workflows.phantom.cohort import PhantomPart, draw_case
+from workflows.phantom.evaluate import one_thread, said_in_report
+from workflows.phantom.scoring import NOTHING, Said
+from workflows.phantom.slide import SlideSpec, make_slide
+from workflows.run import run
+from wsi_pipeline.cases import discover
+from wsi_pipeline.settings import ModelSettings, RunSettings
+from wsi_pipeline.store.paths import CaseFolder
+
+
+@dataclass(frozen=True)
+class Handling:
+    """One way to handle the slides of a case.
+
+    Attributes:
+        name: as results are told.
+        names: file name of the slide of that place, without suffix; their order is the order of the report.
+        reverse: slides come in the opposite order.
+        scanned: fields of `SlideSpec` that differ.
+    """
+
+    name: str
+    names: str = "S{:02d}"
+    reverse: bool = False
+    scanned: tuple[tuple[str, object], ...] = ()
+
+
+AS_MADE = Handling("as made")
+HANDLINGS = (
+    Handling("renamed", names="B22-1047 {:02d} HE"),
+    Handling("reordered", reverse=True),
+    Handling("rescanned at 40X", scanned=(("mpp", 0.25), ("factors", (4, 16)))),
+    Handling("JPEG quality 60", scanned=(("quality", 60),)),
+    Handling("shifted by 5 µm", scanned=(("shift_um", 5.0),)),
+)
+
+
+def measure_robustness(
+    work: Path,
+    seed: int,
+    parts: int,
+    model: str = "phantom",
+    workers: int = 2,
+    handlings: Sequence[Handling] = HANDLINGS,
+) -> Iterator[dict[str, bool]]:
+    """Per part, whether each handling gets the words, extents and slides that the slides as made get.
+
+    Args:
+        work: folder for slides and results; each is deleted once read.
+        seed: first test seed.
+        parts: how many, of one to four slides.
+        model: checkpoint.
+        workers: processes.
+        handlings: which.
+    """
+    drawn = [draw_case(seed + n, "test", slides=1 + n % 4).parts[0] for n in range(parts)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+        yield from pool.map(_compare, [work] * parts, range(parts), drawn, [model] * parts, [handlings] * parts)
+
+
+def _compare(work: Path, number: int, part: PhantomPart, model: str, handlings: Sequence[Handling]) -> dict[str, bool]:
+    usual = _read(work / f"{number}", part, AS_MADE, model)
+    return {handling.name: _read(work / f"{number}", part, handling, model) == usual for handling in handlings}
+
+
+def _read(folder: Path, part: PhantomPart, handling: Handling, model: str) -> Said:
+    """What the report says; slides are numbered as in `part`, whatever their order."""
+    order = list(range(len(part.slides)))[:: -1 if handling.reverse else 1]
+    slides = folder / "slides" / "case"
+    slides.mkdir(parents=True)
+    for place, number in enumerate(order, 1):
+        spec: SlideSpec = replace(part.slides[number], **dict(handling.scanned))  # type: ignore[arg-type]
+        suffix = "svs" if spec.layout == "svs" else "tif"
+        make_slide(slides / f"{handling.names.format(place)}.{suffix}", spec)
+    (case,) = discover(folder / "slides", "folders")
+    (outcome,) = run([case], folder / "out", RunSettings(model=ModelSettings(name=model)))
+    said = NOTHING
+    if outcome.report:
+        file = CaseFolder(folder / "out", case.id).path / outcome.report / "report.json"
+        drafted = Report.model_validate_json(file.read_text()).parts[0]
+        said = _renumbered(said_in_report(drafted, [s.id for s in case.slides]), order)
+    shutil.rmtree(folder)
+    return said
+
+
+def _renumbered(said: Said, order: Sequence[int]) -> Said:
+    findings = [(text, extent, tuple(sorted(order[n - 1] + 1 for n in shown))) for text, extent, shown in said.findings]
+    return Said(said.specimen, tuple(sorted(findings)))

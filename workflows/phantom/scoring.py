@@ -1,0 +1,129 @@
+"""One drafted part against its truth, and rates over many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.stats import binomtest
+
+from workflows.phantom.cohort import MAX_SLIDES, PhantomPart
+
+BUCKETS = {"1": (1, 1), "2-5": (2, 5), "6-12": (6, MAX_SLIDES)}
+"""Slides per part, as results are told."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a reader said about a part.
+
+    Attributes:
+        specimen: organ and procedure.
+        findings: (diagnosis, extent or "", numbers of the slides named), as said.
+    """
+
+    specimen: str | None
+    findings: tuple[tuple[str, str, tuple[int, ...]], ...]
+
+    @property
+    def diagnoses(self) -> tuple[str, ...]:
+        """In alphabetical order."""
+        return tuple(sorted(text for text, _, _ in self.findings))
+
+
+NOTHING = Said(None, ())
+"""No report, or none with a diagnosis."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One reading against its truth; every field counts towards a rate.
+
+    Attributes:
+        reader: who read.
+        bucket: by slides of the part.
+        small: every lesion of the part is focal.
+        exact: specimen and all diagnoses with their grades, and no other.
+        name: the same without grades.
+        slides: for every diagnosis exactly the slides that show it are named.
+        extent: the extent of every malignant diagnosis is right.
+        organ: the specimen is right.
+        malignant: the truth is.
+        called_benign: a malignant part is said to hold no malignant diagnosis.
+        called_diseased: a part without any lesion is said to have one.
+    """
+
+    reader: str
+    bucket: str
+    small: bool
+    exact: bool
+    name: bool
+    slides: bool
+    extent: bool
+    organ: bool
+    malignant: bool
+    benign: bool
+    called_benign: bool
+    called_diseased: bool
+
+
+def truth_of(part: PhantomPart) -> Said:
+    """What a perfect reader says."""
+    specimen = f"{part.organ.name}, {part.organ.procedure}"
+    if not part.findings:
+        return Said(specimen, ((part.organ.benign.text, "", ()),))
+    found = [(f.diagnosis.text, f.extent if f.diagnosis.malignant else "", f.slides) for f in part.findings]
+    return Said(specimen, tuple(found))
+
+
+def score(reader: str, said: Said, part: PhantomPart) -> Score:
+    """Compare; saying nothing is wrong, and calls nothing."""
+    truth = truth_of(part)
+    grades = {d.text: d.name for d in part.organ.diagnoses}
+    malignant = {d.text for d in part.organ.diagnoses if d.malignant}
+    organ = said.specimen == truth.specimen
+    exact = organ and said.diagnoses == truth.diagnoses
+    names = [sorted(grades.get(d, d) for d in reading.diagnoses) for reading in (said, truth)]
+    return Score(
+        reader=reader,
+        bucket=bucket_of(len(part.slides)),
+        small=bool(part.findings) and all(f.extent == "focal" for f in part.findings),
+        exact=exact,
+        name=organ and names[0] == names[1],
+        slides=exact and {(d, s) for d, _, s in said.findings} == {(d, s) for d, _, s in truth.findings},
+        extent=exact and {(d, e) for d, e, _ in said.findings} == {(d, e) for d, e, _ in truth.findings},
+        organ=organ,
+        malignant=part.malignant,
+        benign=not part.findings,
+        called_benign=part.malignant and bool(said.findings) and not malignant & set(said.diagnoses),
+        called_diseased=not part.findings and bool(set(said.diagnoses) - {part.organ.benign.text}),
+    )
+
+
+def bucket_of(slides: int) -> str:
+    """Its name in `BUCKETS`."""
+    return next(name for name, (low, high) in BUCKETS.items() if low <= slides <= high)
+
+
+def rates(scores: Iterable[Score]) -> dict[str, Any]:
+    """Shares, `n` they rest on, and the 95 % Wilson interval of `exact`; None where there is nothing to divide by."""
+    rows = list(scores)
+    right = sum(s.exact for s in rows)
+    interval = binomtest(right, len(rows)).proportion_ci(method="wilson") if rows else None
+    return {
+        "n": len(rows),
+        "exact": _share([s.exact for s in rows]),
+        "low": round(float(interval.low), 4) if interval else None,
+        "high": round(float(interval.high), 4) if interval else None,
+        "name": _share([s.name for s in rows]),
+        "slides": _share([s.slides for s in rows]),
+        "extent": _share([s.extent for s in rows]),
+        "organ_wrong": sum(not s.organ for s in rows),
+        "malignant_called_benign": _share([s.called_benign for s in rows if s.malignant]),
+        "benign_called_diseased": _share([s.called_diseased for s in rows if s.benign]),
+    }
+
+
+def _share(hits: Sequence[bool]) -> float | None:
+    return round(sum(hits) / len(hits), 4) if hits else None

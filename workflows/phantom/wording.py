@@ -1,0 +1,46 @@
+"""What a phantom's report says: a line per slide, then specimen and findings, malignant first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from workflows.phantom.pathology import Diagnosis, Organ
+
+Extent = Literal["focal", "extensive"]
+
+FOCAL_PATCHES = 3
+"""A lesion in at most this many patches of a part is focal."""
+EXTENSIVE_PATCHES = 5
+"""From this many on it is extensive; no phantom lies between, so that no word depends on where a grid falls."""
+
+
+@dataclass(frozen=True)
+class PartFinding:
+    """A diagnosis, the numbers (from 1) of the slides that show it, and how much of it there is."""
+
+    diagnosis: Diagnosis
+    slides: tuple[int, ...]
+    extent: Extent
+
+    def __str__(self) -> str:
+        # reports state the extent of what is malignant
+        return f"{self.diagnosis.text}; {self.extent}" if self.diagnosis.malignant else self.diagnosis.text
+
+
+def write_report(organ: Organ, slides: int, findings: Sequence[PartFinding]) -> str:
+    """The report text of a part.
+
+    One line per slide, which lets a reader check what follows: the specimen, then one line per finding with the
+    slides that show it, or the one that says there is none.
+    """
+    shown = {n: finding for finding in findings for n in finding.slides}
+    lines = [f"Slide {n}: {shown.get(n, organ.benign.text)}" for n in range(1, slides + 1)]
+    lines.append(f"{organ.name}, {organ.procedure};")
+    lines += [f"- {finding}; {_slides(finding.slides)}" for finding in findings] or [f"- {organ.benign.text}"]
+    return "\n".join(lines)
+
+
+def _slides(numbers: Sequence[int]) -> str:
+    return f"slide{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
