@@ -148,13 +148,13 @@ class Lessons:
     def stream(self, steps: int, grids: tuple[int, ...], profile: Profile) -> Iterator[list[TrainingCase]]:
         """Batches without end, each of one T; parts grow from 1–3 slides to `MAX_SLIDES` over the first 40 %.
 
-        One batch in twelve is about merging windows.
+        One batch in six is about merging windows.
         """
         step = 0
         while True:
             most = int(np.clip(3 + step / (0.4 * steps) * (MAX_SLIDES - 3), 3, MAX_SLIDES))
             step += 1
-            if step % 12 == 0:
+            if step % 6 == 0:
                 yield [self.merge(int(self._rng.integers(2, most + 1)), profile) for _ in range(6)]
                 continue
             grid = int(self._rng.choice(grids))

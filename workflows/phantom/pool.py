@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from workflows.phantom.tissue import FIELD_MPP
 from workflows.phantom.wording import Extent
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
 
 _MOST_PER_KIND = 10_000
@@ -74,9 +75,14 @@ def _draw_one(job: tuple[Split, int, int, Organ, Diagnosis]) -> SlideSpec:
     split, number, k, organ, diagnosis = job
     seed = slide_seed(case_seed(_MOST_PER_KIND * number + k, split), 0, 0)
     rng = np.random.default_rng([VERSION, seed, 8])
-    contrast = round(float(rng.uniform(0.6, 1)), 2) if rng.random() < 1 / 3 else 1.0
+    contrast = draw_contrast(rng)
     extent: Extent = "extensive" if k % 2 else "focal"
     return draw_slide(seed, organ, diagnosis, extent, contrast=contrast)
+
+
+def draw_contrast(rng: np.random.Generator) -> float:
+    """Of a training slide: a third are somewhat fainter than those a model is tested on."""
+    return round(float(rng.uniform(0.8, 1)), 2) if rng.random() < 1 / 3 else 1.0
 
 
 def build_pool(root: Path, specs: list[SlideSpec], workers: int) -> Iterator[PoolSlide]:
@@ -89,7 +95,7 @@ def build_pool(root: Path, specs: list[SlideSpec], workers: int) -> Iterator[Poo
 
 
 def _make_one(root: Path, spec: SlideSpec) -> PoolSlide:
-    store = root / f"v{VERSION}-{spec.seed}.zarr"
+    store = root / f"v{VERSION}-{spec.seed}-{fingerprint(spec=asdict(spec))}.zarr"
     truth = store.with_suffix(".npz")
     if not truth.exists():
         file = root / f"{spec.seed}.{'svs' if spec.layout == 'svs' else 'tif'}"

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from workflows.phantom.pathology import ORGANS, VERSION
-from workflows.phantom.pool import CELLS
+from workflows.phantom.pool import CELLS, draw_contrast
 from workflows.phantom.seeds import Split, case_seed, slide_seed
 from workflows.phantom.slide import Focus, SlideSpec, lay_out, render
 from workflows.phantom.tissue import FIELD_MPP
@@ -87,8 +87,7 @@ def _cut(case: int, pixels: int) -> Sheets:
         )
         for k in range(int(rng.integers(1, 5)))
     )
-    contrast = float(rng.uniform(0.6, 1)) if rng.random() < 1 / 3 else 1.0
-    spec = SlideSpec(seed, organ.name, foci, _MM, _MM, contrast=contrast, mpp=_MPP)
+    spec = SlideSpec(seed, organ.name, foci, _MM, _MM, contrast=draw_contrast(rng), mpp=_MPP)
     layout = lay_out(spec)
     image = render(spec, layout)
     offset = rng.uniform(0, _MM * 1000 - 3 * _EDGE_UM, 2)

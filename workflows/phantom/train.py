@@ -40,6 +40,8 @@ from wsi_pipeline.models.pixels import pool_grid
 
 GRIDS = (1, 4)
 """Tokens per patch the checkpoint is trained with."""
+TOWER_GRIDS = (1, 4, 16)
+"""Cells per patch the tower is taught on: finer ones teach where, and lower its false alarms."""
 
 PROFILE = Profile(
     name="phantom",
@@ -66,10 +68,10 @@ PROFILE = Profile(
 class Recipe:
     """Sizes of a training run; the defaults made the shipped checkpoint."""
 
-    benign: int = 100
-    per_lesion: int = 100
-    sheets: int = 6000
-    tower_steps: int = 12000
+    benign: int = 60
+    per_lesion: int = 60
+    sheets: int = 12000
+    tower_steps: int = 15000
     views: int = 4
     writer_steps: int = 6000
     exam: int = 200
@@ -99,7 +101,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
 
     patches = together(labelled_pool(pool, shape.pixels), labelled_sheets(_sheets(work, recipe, shape.pixels, workers)))
     classifier = train_tower(
-        model.model.vision_tower, patches.images, cell_targets(patches, GRIDS),
+        model.model.vision_tower, patches.images, cell_targets(patches, TOWER_GRIDS),
         steps=recipe.tower_steps, seed=recipe.seed, weights=_even(patches),
     )  # fmt: skip
     patch_accuracy = _patch_accuracy(classifier, labelled_pool(held_out, shape.pixels))
