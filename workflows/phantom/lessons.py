@@ -19,13 +19,14 @@ from reporters.training.writer import TrainingCase, Truth
 from workflows.phantom.cohort import MAX_SLIDES, draw_findings
 from workflows.phantom.labels import CLASSES, number_of
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
-from workflows.phantom.wording import PartFinding, write_report
+from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
 from wsi_pipeline.models.pixels import pool_grid
 
 Rows = NDArray[np.float16]
 
 SHOWN_FROM = 0.05
 """Share of a patch from which it counts as lesion in a lesson."""
+_NOTHING_BELOW = 0.005
 _WHOLE = 0.3
 """Share of slides that are taken as they are."""
 _NOISE = 0.06
@@ -41,6 +42,7 @@ class LearntSlide:
         extensive: how much of it.
         tokens: per view (n, T, D).
         lesion: (n,) whether a patch shows the lesion.
+        clear: (n,) whether it shows nothing of it.
     """
 
     organ: Organ
@@ -48,11 +50,17 @@ class LearntSlide:
     extensive: bool
     tokens: tuple[Rows, ...]
     lesion: NDArray[np.bool_]
+    clear: NDArray[np.bool_]
 
 
 def shows_lesion(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(n,) from (n, cells, cells) shares."""
     return np.asarray(shares.mean((1, 2)) > SHOWN_FROM)
+
+
+def shows_nothing(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(n,) from (n, cells, cells) shares; a sliver of a lesion is neither a lesion nor nothing."""
+    return np.asarray(shares.mean((1, 2)) < _NOTHING_BELOW)
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Lessons:
         self._rng = np.random.default_rng([seed, 6])
         self._bank = _Bank({}, {}, {})
         for slide in slides:
-            if not slide.lesion.all():
+            if slide.clear.any():
                 self._bank.benign.setdefault(slide.organ.name, []).append(slide)
             if slide.diagnosis == slide.organ.benign:
                 self._bank.normal.setdefault(slide.organ.name, []).append(slide)
@@ -120,11 +128,12 @@ class Lessons:
         if not composed or rng.random() < _WHOLE:
             return view, source.lesion
         lesion = view[source.lesion]
-        if shown and shown.extent == "extensive" and len(lesion) > 4:
-            lesion = lesion[np.sort(rng.choice(len(lesion), int(rng.integers(4, len(lesion) + 1)), replace=False))]
+        if shown and shown.extent == "extensive" and len(lesion) > EXTENSIVE_PATCHES:
+            some = int(rng.integers(EXTENSIVE_PATCHES, len(lesion) + 1))
+            lesion = lesion[np.sort(rng.choice(len(lesion), some, replace=False))]
         benign = np.concatenate([self._benign(organ) for _ in range(int(rng.integers(1, 3)))])
         if rng.random() < 0.5:
-            benign = np.concatenate([view[~source.lesion], benign])
+            benign = np.concatenate([view[source.clear], benign])
         few = min(len(benign), int(rng.integers(2, 19)))
         benign = benign[np.sort(rng.choice(len(benign), few, replace=False))]
         # lesion patches lie together: all within a stretch twice their number
@@ -143,7 +152,7 @@ class Lessons:
     def _benign(self, organ: Organ) -> Rows:
         options = self._bank.benign[organ.name]
         slide = options[self._rng.integers(len(options))]
-        return slide.tokens[self._rng.integers(len(slide.tokens))][~slide.lesion]
+        return slide.tokens[self._rng.integers(len(slide.tokens))][slide.clear]
 
     def stream(self, steps: int, grids: tuple[int, ...], profile: Profile) -> Iterator[list[TrainingCase]]:
         """Batches without end, each of one T; parts grow from 1–3 slides to `MAX_SLIDES` over the first 40 %.

@@ -28,7 +28,7 @@ from workflows.phantom.labels import (
     small_patches,
     together,
 )
-from workflows.phantom.lessons import SHOWN_FROM, LearntSlide, Lessons, merged_report, shows_lesion
+from workflows.phantom.lessons import SHOWN_FROM, LearntSlide, Lessons, merged_report, shows_lesion, shows_nothing
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
 from workflows.phantom.scoring import BUCKETS
@@ -210,7 +210,8 @@ def _learn(model: Any, slides: list[PoolSlide], pixels: int, views: int, seed: i
             hidden = model.model.vision_tower(pixel_values=stained).last_hidden_state
             tokens.append(pool_grid(hidden, max(GRIDS)).half().numpy())
         extensive = len(slide.spec.foci) > 0 and slide.spec.foci[0].mm >= 0.9
-        learnt.append(LearntSlide(slide.organ, slide.diagnosis, extensive, tuple(tokens), shows_lesion(slide.lesion)))
+        lesion, clear = shows_lesion(slide.lesion), shows_nothing(slide.lesion)
+        learnt.append(LearntSlide(slide.organ, slide.diagnosis, extensive, tuple(tokens), lesion, clear))
         if len(learnt) % 100 == 0:
             emit("train.tokens", done=len(learnt), total=len(slides))
     return learnt
