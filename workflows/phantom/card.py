@@ -19,13 +19,13 @@ job run offline and its quality measurable.
 `wsi-pipeline phantom train --out FOLDER` with the defaults (`workflows/phantom/train.py`), phantom version
 {phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min, writer {writer} min.
 
-1. {patches:,} patches of {slides:,} slides of the training seeds, {benign} normal ones per organ and {per_lesion} of
-   every other diagnosis, made and tiled by the pipeline itself.
-2. The vision tower learns organ × diagnosis of whole patches and of their quarters ({tower_steps:,} steps), lesions
+1. {patches:,} patches: of {slides:,} slides of the training seeds, {benign} normal ones per organ and {per_lesion} of
+   every other diagnosis, made and tiled by the pipeline itself, and of {sheets:,} sheets crowded with lesions.
+2. The vision tower learns organ × diagnosis of whole patches and of their quarters and sixteenths ({tower_steps:,} steps), lesions
    and benign patches, distractors among them, in equal numbers.
 3. The language model learns to write the report of parts composed patch by patch of those slides, 1 to 12 slides, at
-   1 and 4 tokens per patch, and to merge the conclusions of windows ({writer_steps:,} steps; the loss is on the answer,
-   three auxiliary heads are thrown away).
+   1 and 4 tokens per patch, and to merge the conclusions of windows ({cycles} steps in cycles of the learning rate; the
+   loss is on the answer, three auxiliary heads are thrown away).
 
 ## Input
 
@@ -64,6 +64,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         **{k: v for k, v in figures.items() if isinstance(v, int)},
         **figures["recipe"],
         **figures["minutes"],
+        cycles=" + ".join(f"{steps:,}" for steps, _ in figures["recipe"]["writer"]),
         millions=figures["parameters"] / 1e6,
         rows=rows,
         curve=curve,

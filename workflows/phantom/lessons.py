@@ -154,14 +154,14 @@ class Lessons:
         slide = options[self._rng.integers(len(options))]
         return slide.tokens[self._rng.integers(len(slide.tokens))][slide.clear]
 
-    def stream(self, steps: int, grids: tuple[int, ...], profile: Profile) -> Iterator[list[TrainingCase]]:
-        """Batches without end, each of one T; parts grow from 1–3 slides to `MAX_SLIDES` over the first 40 %.
+    def stream(self, grow: int, grids: tuple[int, ...], profile: Profile) -> Iterator[list[TrainingCase]]:
+        """Batches without end, each of one T; parts grow from 1–3 slides to `MAX_SLIDES` over the first `grow`.
 
         One batch in six is about merging windows.
         """
         step = 0
         while True:
-            most = int(np.clip(3 + step / (0.4 * steps) * (MAX_SLIDES - 3), 3, MAX_SLIDES))
+            most = MAX_SLIDES if step >= grow else 3 + step * (MAX_SLIDES - 3) // grow
             step += 1
             if step % 6 == 0:
                 yield [self.merge(int(self._rng.integers(2, most + 1)), profile) for _ in range(6)]

@@ -70,15 +70,16 @@ class Recipe:
 
     benign: int = 60
     per_lesion: int = 60
-    sheets: int = 12000
-    tower_steps: int = 15000
+    sheets: int = 5450
+    tower_steps: int = 14000
     views: int = 4
-    writer_steps: int = 6000
+    writer: tuple[tuple[int, float], ...] = ((6000, 1e-3), (5000, 6e-4))
+    """Steps and highest rate of each cycle; parts grow over the first two fifths of the first."""
     exam: int = 200
     seed: int = 0
 
 
-QUICK = Recipe(benign=2, per_lesion=2, sheets=4, tower_steps=20, views=1, writer_steps=24, exam=4)
+QUICK = Recipe(benign=2, per_lesion=2, sheets=4, tower_steps=20, views=1, writer=((16, 1e-3), (8, 6e-4)), exam=4)
 """Runs through every step in a minute or two."""
 
 
@@ -110,8 +111,12 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
 
     slides = _learn(model, pool, shape.pixels, recipe.views, recipe.seed)
     fresh = _learn(model, held_out, shape.pixels, 1, recipe.seed)
-    trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
-    curve = trainer.fit(Lessons(slides, recipe.seed).stream(recipe.writer_steps, GRIDS, PROFILE), recipe.writer_steps)
+    curve: list[float] = []
+    for cycle, (steps, rate) in enumerate(recipe.writer):
+        trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
+        grow = 2 * steps // 5 if cycle == 0 else 0
+        lessons = Lessons(slides, recipe.seed + cycle).stream(grow, GRIDS, PROFILE)
+        curve += trainer.fit(lessons, steps, rate)
     exact = _exact(trainer, fresh, recipe.exam)
     finished = time.monotonic()
     figures = {
