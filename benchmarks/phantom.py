@@ -1,6 +1,6 @@
 """Exact diagnosis on fresh phantom cases, from slide files to report text, beside readers that see less.
 
-python benchmarks/phantom.py [--seed S] [--parts N] [--earlier CHECKPOINT] [--pool FOLDER] [--json]
+python benchmarks/phantom.py [--seed S] [--parts N] [--compared N] [--earlier CHECKPOINT] [--pool FOLDER] [--json]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from workflows.phantom.train import training_pool
 @click.command()
 @click.option("--seed", default=0, show_default=True, help="First seed within the test split.")
 @click.option("--parts", default=200, show_default=True, help="Parts per bucket.")
+@click.option("--compared", type=int, help="Cases that readers who see less read, too; default all.")
 @click.option("--model", default="phantom", show_default=True)
 @click.option("--earlier", help="A checkpoint of the first phantom, for a row of its own.")
 @click.option("--pool", type=click.Path(path_type=Path), help="Training pool; gives the row of thumbnails.")
@@ -31,8 +32,8 @@ from workflows.phantom.train import training_pool
 @click.option("--scores", type=click.Path(path_type=Path), help="File for every single score.")
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    seed: int, parts: int, model: str, earlier: str | None, pool: Path | None, workers: int, scores: Path | None,
-    as_json: bool,
+    seed: int, parts: int, compared: int | None, model: str, earlier: str | None, pool: Path | None, workers: int,
+    scores: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure and print."""
     started = time.monotonic()
@@ -41,7 +42,7 @@ def main(
     cases = draw_cohort(seed, parts)
     found: list[Score] = []
     with tempfile.TemporaryDirectory(prefix="phantom-bench-") as work:
-        for done, some in enumerate(measure(Path(work), cases, readers, workers), 1):
+        for done, some in enumerate(measure(Path(work), cases, readers, workers, compared), 1):
             found += some
             print(f"\r{done} of {len(cases)} cases", end="", file=sys.stderr, flush=True)
             if scores:

@@ -21,8 +21,8 @@ job run offline and its quality measurable.
 
 1. {patches:,} patches: of {slides:,} slides of the training seeds, {benign} normal ones per organ and {per_lesion} of
    every other diagnosis, made and tiled by the pipeline itself, and of {sheets:,} sheets crowded with lesions.
-2. The vision tower learns organ × diagnosis of whole patches and of their quarters and sixteenths ({tower_steps:,} steps), lesions
-   and benign patches, distractors among them, in equal numbers.
+2. The vision tower learns organ × diagnosis of whole patches, their quarters and sixteenths ({tower_steps:,} steps),
+   lesions and benign patches, distractors among them, in equal numbers.
 3. The language model learns to write the report of parts composed patch by patch of those slides, 1 to 12 slides, at
    1 and 4 tokens per patch, and to merge the conclusions of windows ({cycles} steps in cycles of the learning rate; the
    loss is on the answer, three auxiliary heads are thrown away).

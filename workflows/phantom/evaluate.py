@@ -71,7 +71,9 @@ def draw_cohort(seed: int, parts: int) -> list[PhantomCase]:
     return cases
 
 
-def measure(work: Path, cases: Sequence[PhantomCase], readers: Readers, workers: int = 2) -> Iterator[list[Score]]:
+def measure(
+    work: Path, cases: Sequence[PhantomCase], readers: Readers, workers: int = 2, compared: int | None = None
+) -> Iterator[list[Score]]:
     """Make, run and score cases; a list of scores per case.
 
     Args:
@@ -79,13 +81,15 @@ def measure(work: Path, cases: Sequence[PhantomCase], readers: Readers, workers:
         cases: of the test split.
         readers: rows of the table.
         workers: processes.
+        compared: how many cases the readers that see less read, too; None for all.
 
     Raises:
         ValueError: a slide that a model may have been tuned on.
     """
     require("test", (spec.seed for case in cases for part in case.parts for spec in part.slides))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
-        yield from pool.map(_measure_one, [work] * len(cases), cases, [readers] * len(cases))
+        beside = [readers if compared is None or n < compared else None for n in range(len(cases))]
+        yield from pool.map(_measure_one, [work] * len(cases), cases, [readers.model] * len(cases), beside)
 
 
 def one_thread() -> None:
@@ -100,11 +104,11 @@ def _loaded(name: str) -> Model:
     return Model(ModelSettings(name=name))
 
 
-def _measure_one(work: Path, truth: PhantomCase, readers: Readers) -> list[Score]:
+def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | None) -> list[Score]:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
     (case,) = discover(folder / "slides", "folders")
-    settings = RunSettings(model=ModelSettings(name=readers.model))
+    settings = RunSettings(model=ModelSettings(name=model))
     (outcome,) = run([case], folder / "out", settings)
     place = CaseFolder(folder / "out", case.id)
     scores = []
@@ -112,7 +116,8 @@ def _measure_one(work: Path, truth: PhantomCase, readers: Readers) -> list[Score
         report = Report.model_validate_json((place.path / outcome.report / "report.json").read_text())
         for part, drafted, true in zip(case.parts, report.parts, truth.parts, strict=True):
             scores.append(score(WHOLE, said_in_report(drafted, [s.id for s in part.slides]), true))
-            scores += _others(place, report, part, true, readers, folder)
+            if beside:
+                scores += _others(place, report, part, true, beside, folder)
     else:
         scores = [score(WHOLE, NOTHING, part) for part in truth.parts]
     shutil.rmtree(folder)
