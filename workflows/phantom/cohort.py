@@ -21,7 +21,8 @@ MAX_SLIDES = 12
 
 _SMALLEST_MM2 = 0.15
 """Less of a lesion than this would be luck to see."""
-_TRIES = 40
+_TRIES, _USUAL_TRIES = 240, 40
+"""Lesions of slides with little tissue are drawn larger after the usual tries, until they fit."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,7 @@ def _draw_foci(
     place: tuple[float, float] | None,
 ) -> tuple[Focus, ...]:
     low, high = (0.5, 0.75) if extent == "focal" else (0.9, 1.6)
+    high += 0.02 * max(0, attempt - _USUAL_TRIES)
     count = 1 if extent == "focal" or mm is not None else int(rng.integers(1, 4))
     return tuple(
         Focus(diagnosis.text, mm or round(float(rng.uniform(low, high)), 2), place if k == 0 else None, 8 * attempt + k)
