@@ -143,7 +143,7 @@ def test_a_lesion_does_not_change_the_light_of_its_place() -> None:
         return float(np.mean(10 ** -(0.65 * stains.haem + 0.09 * stains.eosin) * (1 - 0.43 * stains.nuclei)))
 
     assert abs(red(lesion) - red(benign)) > 0.05
-    assert abs(red(matched) - red(benign)) < 0.005
+    assert abs(red(matched) - red(benign)) < 0.01
 
 
 def test_contrast_goes_from_obvious_to_invisible() -> None:
@@ -227,9 +227,8 @@ def test_slides_may_be_renamed_and_come_in_another_order(tmp_path: Path) -> None
 
 
 def test_a_thumbnail_classifier_sees_a_slide_and_names_its_suspect(tmp_path: Path) -> None:
-    specs = [
-        slide for n in range(4) for slide in draw_case(n, "train", slides=1, organ="Colon", **SMALL).parts[0].slides
-    ]
+    fixed = {"slides": 1, "organ": "Colon", "extent": "focal", **SMALL}
+    specs = [slide for n in range(4) for slide in draw_case(n, "train", **fixed).parts[0].slides]
     pool = list(build_pool(tmp_path, specs, 2))
     for kind in KINDS:
         shortcut = train_shortcut(kind, pool, steps=5)

@@ -61,8 +61,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     curve = ", ".join(f"{loss:g}" for loss in figures["answer_loss"])
     printed = [f"\n## {heading}\n\n```text\n{text.rstrip()}\n```\n" for heading, text in (tables or {}).items()]
     return _CARD.format(
-        **{k: v for k, v in figures.items() if isinstance(v, int)},
-        **figures["recipe"],
+        **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
         cycles=" + ".join(f"{steps:,}" for steps, _ in figures["recipe"]["writer"]),
         millions=figures["parameters"] / 1e6,

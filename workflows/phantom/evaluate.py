@@ -128,12 +128,10 @@ def _others(
     place: CaseFolder, report: Report, part: Part, truth: PhantomPart, readers: Readers, folder: Path
 ) -> list[Score]:
     """The rows beside the whole case, for one part."""
-    stores = {s.id: PatchStore(place.patches(s.id, report.provenance.stores[f"{s.id}/patches"])) for s in part.slides}
-    tokens = {
-        s.id: TokenStore(place.tokens(s.id, name))
-        for s in part.slides
-        if (name := report.provenance.stores.get(f"{s.id}/tokens"))
-    }
+    named = report.provenance.stores
+    at = {s.id: place.path / "slides" / s.id for s in part.slides}
+    stores = {slide: PatchStore(folder / named[f"{slide}/patches"]) for slide, folder in at.items()}
+    tokens = {slide: TokenStore(at[slide] / name) for slide in at if (name := named.get(f"{slide}/tokens"))}
     names = [s.id for s in part.slides]
     picked = names[int(np.random.default_rng([truth.slides[0].seed, 13]).integers(len(names)))]
     patches = sum(map(len, stores.values()))
