@@ -7,76 +7,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
 import click
 import machine
-import numpy as np
-import simplejpeg
-import tifffile
+from slides import BigSlide, write_big_slide
 
 from tilers.tile import tile
-from workflows.phantom.slide import SlideSpec, make_slide
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
-
-TILE = 256
-
-
-def texture() -> np.ndarray:
-    """A large piece of phantom lymph node, without glass, to cut tiles from."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "t.svs"
-        spec = SlideSpec(1, "Lymph node", (), 3.0, 3.0, mpp=0.25, distractors=False)
-        make_slide(path, spec)
-        image = tifffile.imread(path, key=0)
-    middle = (image.shape[0] // 2, image.shape[1] // 2)
-    return image[middle[0] - 2048 : middle[0] + 2048, middle[1] - 2048 : middle[1] + 2048]
-
-
-def write_slide(path: Path, width: int, height: int, factors: list[int]) -> None:
-    """An Aperio-style pyramid whose tiles repeat; each level is the texture at its own scale."""
-    image = texture()
-    with tifffile.TiffWriter(path, bigtiff=True) as writer:
-        for factor in (1, *factors):
-            small = image[: len(image) // factor * factor, : image.shape[1] // factor * factor]
-            small = small.reshape(len(small) // factor, factor, -1, factor, 3).mean((1, 3)).astype(np.uint8)
-            w, h = width // factor, height // factor
-            writer.write(
-                tiles(small, w, h),
-                shape=(h, w, 3),
-                dtype=np.uint8,
-                tile=(TILE, TILE),
-                compression="jpeg",
-                photometric="ycbcr",
-                subsampling=(1, 1),
-                subfiletype=0 if factor == 1 else 1,
-                description=f"Aperio Image Library v11.2.1 \r\n{width}x{height} [0,0 {w}x{h}] ({TILE}x{TILE}) "
-                "JPEG/RGB Q=80|AppMag = 40|MPP = 0.25",
-                metadata=None,
-            )
-
-
-def tiles(image: np.ndarray, width: int, height: int) -> Iterator[bytes]:
-    side = max(1, min(len(image), image.shape[1]) // TILE)
-    padded = np.pad(image, ((0, TILE), (0, TILE), (0, 0)), mode="wrap")
-    cut = [
-        [
-            simplejpeg.encode_jpeg(
-                np.ascontiguousarray(padded[y * TILE : (y + 1) * TILE, x * TILE : (x + 1) * TILE]),
-                quality=80,
-                colorsubsampling="444",
-            )
-            for x in range(side)
-        ]
-        for y in range(side)
-    ]
-    for y in range(-(-height // TILE)):
-        for x in range(-(-width // TILE)):
-            yield cut[y % side][x % side]
 
 
 def tile_and_measure(path: Path, final: Path, result: object) -> None:
@@ -101,7 +42,7 @@ def main(width: int, height: int, levels: str) -> None:
     factors = [] if levels == "none" else [int(f) for f in levels.split(",")]
     with tempfile.TemporaryDirectory(prefix="tile-memory-") as folder:
         path, final = Path(folder) / "big.svs", Path(folder) / "big.zarr"
-        write_slide(path, width, height, factors)
+        write_big_slide(path, BigSlide("big", 0.25, 256, tuple(factors)), width, height)
         context = get_context("spawn")
         here, there = context.Pipe(duplex=False)
         child = context.Process(target=tile_and_measure, args=(path, final, there))

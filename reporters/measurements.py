@@ -8,13 +8,7 @@ from reporters.schema import SlideReport
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.store.outcome import SlideOutcome
 from wsi_pipeline.store.patches import PatchStore
-
-BLURRED_BELOW = 15.0
-"""Variance of the Laplacian of luminance at 2 µm/px below which a reader would call stained tissue blurred."""
-DARK_ABOVE = 0.20
-"""Dark share above which a patch is called dark: a fold, pigment, or very dense nuclei."""
-PEN_ABOVE = 0.20
-"""Ink share above which a patch is called marked."""
+from wsi_pipeline.store.verdicts import verdicts
 
 _REMARK_FROM = 0.05
 
@@ -45,16 +39,10 @@ def slide_report(slide: Slide, outcome: SlideOutcome, store: PatchStore | None) 
 def _remarks(store: PatchStore) -> tuple[str, ...]:
     if not len(store):
         return ()
-    columns = store.quality
-    shares = {
-        "blurred": columns["focus"] < BLURRED_BELOW,
-        "dark (fold, pigment or dense nuclei)": columns["dark"] > DARK_ABOVE,
-        "under pen marks": columns["pen"] > PEN_ABOVE,
-    }
     left = store.facts.tissue_left_mm2 / max(store.facts.tissue_mm2, 1e-9)
     slivers = (f"{left:.1%} of the tissue lies in no patch (slivers below the threshold)",) if left >= 0.005 else ()
     return slivers + tuple(
         f"{share:.0%} of patches {what}"
-        for what, hit in shares.items()
+        for what, hit in verdicts(store.quality).items()
         if (share := float(np.mean(hit))) >= _REMARK_FROM
     )

@@ -168,3 +168,10 @@ def test_exit_codes_of_bad_slides(phantom_cases: Path, tmp_path: Path) -> None:
     assert wsi("status", tmp_path / "out", check=3).stdout.count("\t") > 2
     shutil.rmtree(source / "good")
     wsi("run", source, "--out", tmp_path / "out2", "--model", "phantom", check=1)
+
+
+def test_inspect_draws_what_would_be_tiled(make_slide: MakeSlide, tmp_path: Path) -> None:
+    picture, shapes = tmp_path / "p.png", tmp_path / "s.geojson"
+    wsi("inspect", make_slide(), "--preview", picture, "--geojson", shapes)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert json.loads(shapes.read_text())["type"] == "FeatureCollection"

@@ -11,7 +11,7 @@ from tilers.tissue import find_pen
 COLUMNS = ("valid", "background", "focus", "dark", "pen")
 """`valid`: fraction inside the scan · `background`: fraction brighter than 220 in all colours ·
 `focus`: variance of the Laplacian of luminance at 2 µm/px · `dark`: fraction with luminance below 50
-(folds, pigment, dense nuclei) · `pen`: fraction in ink colours. `reporters.measurements` draws the verdict."""
+(folds, pigment, dense nuclei) · `pen`: fraction in ink colours. `wsi_pipeline.store.verdicts` draws the verdict."""
 
 
 def measure(patch: NDArray[np.uint8], valid: float, mpp: float) -> tuple[float, ...]:

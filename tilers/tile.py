@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from tilers import quality
 from tilers.geometry import Grid, is_upsampling, make_grid, pick_level, window
 from tilers.grid import covered, fragments, tissue_fractions
+from tilers.outside_mask import read_mask
 from tilers.overview import Overview, read_overview
 from tilers.readers import Opened, Reader, UndecodableRegion, open_slide
 from tilers.resample import area_average
@@ -25,7 +30,10 @@ from wsi_pipeline.store.fingerprint import fingerprint, input_identity
 from wsi_pipeline.store.patches import SCHEMA, PatchWriter, SlideFacts
 from wsi_pipeline.store.publish import publishing
 
-ALGORITHM = 1
+T = TypeVar("T")
+R = TypeVar("R")
+
+ALGORITHM = 2
 """Raised whenever the same settings would give other pixels, patches or columns."""
 
 
@@ -36,9 +44,10 @@ def patches_fingerprint(slide: Slide, settings: TileSettings) -> str:
         SlideError: the file is missing or cannot be read.
     """
     try:
-        identity = input_identity(slide.path)
+        identity = [input_identity(path) for path in (slide.path, slide.mask) if path]
     except OSError as error:
-        raise SlideError(slide.path, f"cannot be read ({error.strerror})", "check the path and permissions") from None
+        path = error.filename or slide.path
+        raise SlideError(path, f"cannot be read ({error.strerror})", "check the path and permissions") from None
     return fingerprint(
         stage="tile", schema=SCHEMA, algorithm=ALGORITHM, settings=settings, input=identity, mpp=slide.mpp
     )
@@ -99,7 +108,9 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings) -> Survey:
     if overview.undecodable.all():
         raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
     warnings = list(resolution.warnings)
-    if is_dark_field(overview.image):
+    if slide.mask:
+        mask = read_mask(slide.mask, reader, overview) & ~overview.undecodable
+    elif is_dark_field(overview.image):
         warnings.append("dark background: fluorescence, not a stained bright-field section; not tiled")
         mask = np.zeros(overview.undecodable.shape, bool)
     else:
@@ -114,38 +125,67 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings) -> Survey:
     return Survey(opened, resolution, overview, mask, grid, tissue, candidates, tuple(warnings))
 
 
-def tile(slide: Slide, settings: TileSettings, final: Path) -> None:
+def tile(slide: Slide, settings: TileSettings, final: Path, threads: int = 1) -> None:
     """Write the patch store of `slide` to `final`; a slide without tissue gets a store of no patches.
 
+    Args:
+        slide: to be tiled.
+        settings: decide what is stored.
+        final: folder of the store.
+        threads: that decode and resample; they change nothing but the time.
+
     Raises:
-        SlideError: the slide cannot be tiled; nothing is stored.
+        SlideError: the slide cannot be tiled, or changed meanwhile; nothing is stored.
         StoreError: the disk refuses.
     """
+    as_found = input_identity(slide.path)
     found = survey(slide, settings)
     with closing(found.reader), publishing(final) as partial:
         writer = PatchWriter(partial, len(found.candidates), settings.patch_size, settings.codec, settings.jpeg_quality)
-        unreadable = _write_patches(slide, found, settings, writer)
+        unreadable = _write_patches(slide, found, settings, writer, threads)
         if unreadable and unreadable == len(found.candidates):
             raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
+        if input_identity(slide.path) != as_found:
+            raise SlideError(slide.path, "changed while it was read", "run again once it is copied completely")
         writer.close(_facts(slide, found, settings, unreadable), found.overview.image, found.mask)
 
 
-def _write_patches(slide: Slide, found: Survey, settings: TileSettings, writer: PatchWriter) -> int:
+def _write_patches(slide: Slide, found: Survey, settings: TileSettings, writer: PatchWriter, threads: int) -> int:
+    """Read, measure and write every candidate; return how many do not decode."""
     origins = found.grid.origins
     level = pick_level(found.reader.downsamples, settings.mpp, found.resolution.mpp)
-    unreadable = 0
-    emit("tile.start", slide=slide.id, total=len(found.candidates))
-    for done, index in enumerate(found.candidates, 1):
+
+    def make(index: int) -> tuple[NDArray[np.uint8], tuple[float, ...]] | None:
         x, y = (int(v) for v in origins[index])
         try:
             patch, valid = read_patch(found.reader, found.grid, level, (x, y), settings.patch_size)
         except UndecodableRegion:
-            unreadable += 1
-        else:
-            columns = quality.measure(patch, valid, settings.mpp)
-            writer.append(patch, (x, y), float(found.tissue[index]), columns)
-        emit("tile.progress", slide=slide.id, done=done, total=len(found.candidates))
+            return None
+        return patch, quality.measure(patch, valid, settings.mpp)
+
+    unreadable = 0
+    emit("tile.start", slide=slide.id, total=len(found.candidates))
+    with ThreadPoolExecutor(threads) as pool:
+        made = in_order(pool, make, found.candidates, ahead=4 * threads)
+        for done, (index, patch) in enumerate(zip(found.candidates, made, strict=True), 1):
+            if patch is None:
+                unreadable += 1
+            else:
+                x, y = origins[index]
+                writer.append(patch[0], (int(x), int(y)), float(found.tissue[index]), patch[1])
+            emit("tile.progress", slide=slide.id, done=done, total=len(found.candidates))
     return unreadable
+
+
+def in_order(pool: Executor, make: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """What `make` gives for each item, in order; at most `ahead` are made or waiting."""
+    running: deque[Future[R]] = deque()
+    for item in items:
+        running.append(pool.submit(make, item))
+        if len(running) == ahead:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
 
 
 def read_patch(
@@ -179,7 +219,7 @@ def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int)
         level0_size=reader.size,
         origin=(reader.bounds.x, reader.bounds.y),
         scanned=(reader.bounds.width, reader.bounds.height),
-        levels=len(reader.downsamples),
+        levels=len(reader.level_sizes),
         mpp=found.resolution.mpp,
         mpp_source=found.resolution.source,
         warnings=found.warnings,
@@ -189,7 +229,7 @@ def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int)
         patch_size=settings.patch_size,
         target_mpp=settings.mpp,
         patch_level0=found.grid.step,
-        read_level=pick_level(reader.downsamples, settings.mpp, found.resolution.mpp),
+        read_downsample=reader.downsamples[pick_level(reader.downsamples, settings.mpp, found.resolution.mpp)],
         overview_mpp=overview.mpp,
         tissue_mm2=round(found.mm2(found.mask), 4),
         tissue_left_mm2=round(found.mm2(found.mask & ~covered(found.mask.shape, found.grid, found.candidates)), 4),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from dask.system import CPU_COUNT
+
 from tilers.geometry import pick_level
+from tilers.pictures import geojson, preview
 from tilers.readers import READERS, open_slide
 from tilers.resolution import resolve
-from tilers.tile import survey
+from tilers.tile import survey, tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import PipelineError
 from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore
 
 
 def inspect(path: Path, settings: TileSettings) -> Iterator[str]:
@@ -25,7 +31,7 @@ def inspect(path: Path, settings: TileSettings) -> Iterator[str]:
             yield f"  {name}: {error.cause}"
             continue
         with closing(reader):
-            sizes = ", ".join(f"{d:.6g}" for d in reader.downsamples)
+            sizes = ", ".join(f"{d:.6g}" for d in reader.downsamples[: len(reader.level_sizes)])
             yield f"  {name}: {reader.size[0]}×{reader.size[1]}, levels {sizes}, vendor {reader.vendor or 'unknown'}"
             stated = {
                 "µm/px (vendor)": reader.mpp_xy and f"{reader.mpp_xy[0]:g} × {reader.mpp_xy[1]:g}",
@@ -41,6 +47,22 @@ def inspect(path: Path, settings: TileSettings) -> Iterator[str]:
     yield from _would_be(path, settings)
 
 
+def show(path: Path, settings: TileSettings, picture: Path | None, shapes: Path | None) -> None:
+    """Tile a slide and write what came of it: a PNG, and GeoJSON for QuPath.
+
+    Raises:
+        SlideError: it cannot be tiled.
+    """
+    with tempfile.TemporaryDirectory(prefix="wsi-inspect-") as folder:
+        final = Path(folder) / "patches.zarr"
+        tile(Slide(path.stem, path), settings, final, threads=CPU_COUNT)
+        store = PatchStore(final)
+        if picture:
+            preview(store).save(picture, "PNG")
+        if shapes:
+            shapes.write_text(json.dumps(geojson(store)) + "\n")
+
+
 def _would_be(path: Path, settings: TileSettings) -> Iterator[str]:
     try:
         found = survey(Slide(path.stem, path), settings)
@@ -50,10 +72,11 @@ def _would_be(path: Path, settings: TileSettings) -> Iterator[str]:
     with closing(found.reader):
         for warning in found.warnings:
             yield f"  warning: {warning}"
-        level = pick_level(found.reader.downsamples, settings.mpp, found.resolution.mpp)
+        downsamples = found.reader.downsamples
+        read = downsamples[pick_level(downsamples, settings.mpp, found.resolution.mpp)]
         area = float(found.mask.sum()) * found.overview.mpp**2 / 1e6
         yield (
-            f"  would be tiled by {found.reader.name} from level {level}: {len(found.candidates)} of "
+            f"  would be tiled by {found.reader.name} at a downsample of {read:.6g}: {len(found.candidates)} of "
             f"{found.grid.columns * found.grid.rows} patches of {settings.patch_size} px at {settings.mpp:g} µm/px "
             f"hold tissue, {area:.2f} mm²"
         )

@@ -49,10 +49,13 @@ def tile_all(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ende
 
 def tile_one(job: TileJob, machine: MachineSettings, stop: threading.Event | None = None) -> Ended:
     """Tile one slide in a supervised child; errors are returned, so that the others go on."""
+    from dask.system import CPU_COUNT  # of this process: affinity and cgroup limits count
+
+    threads = max(1, CPU_COUNT // machine.workers)
     try:
         supervised(
             tile,
-            (job.slide, job.settings, job.final),
+            (job.slide, job.settings, job.final, threads),
             job.slide.path,
             machine.tile_timeout_s,
             machine.tile_memory_gib,

@@ -16,14 +16,15 @@ def manifest(folder: Path, text: str) -> Path:
 
 def test_a_full_manifest(tmp_path: Path) -> None:
     text = (
-        "case_id,slide,part,stain,mpp,tissue,procedure,context\n"
-        'c1,a.svs,A,H&E,0.25,Colon,biopsy,"polyp, 5 mm"\n'
-        "c1,b.svs,B,Ki-67,,,,\n"
+        "case_id,slide,part,stain,mpp,tissue,procedure,context,mask\n"
+        'c1,a.svs,A,H&E,0.25,Colon,biopsy,"polyp, 5 mm",a.geojson\n'
+        "c1,b.svs,B,Ki-67,,,,,\n"
     )
     (case,) = read_manifest(manifest(tmp_path, text))
     a, b = case.parts
     assert (a.name, a.tissue, a.procedure, a.context) == ("A", "Colon", "biopsy", "polyp, 5 mm")
     assert (a.slides[0].mpp, a.slides[0].is_he) == (0.25, True)
+    assert a.slides[0].mask == tmp_path / "a.geojson"
     assert not b.slides[0].is_he
 
 

@@ -22,7 +22,8 @@ from wsi_pipeline.store.tokens import TokenFacts, TokenStore, TokenWriter, pool
 FACTS = SlideFacts(
     slide_id="s", reader="openslide", requested_reader="auto", level0_size=(100, 100), origin=(0, 0),
     scanned=(100, 100), tissue_left_mm2=0.0, levels=1,
-    mpp=0.5, mpp_source="vendor", patch_size=32, target_mpp=1.0, patch_level0=64.0, read_level=0, overview_mpp=8.0,
+    mpp=0.5, mpp_source="vendor", patch_size=32, target_mpp=1.0, patch_level0=64.0, read_downsample=1.0,
+    overview_mpp=8.0,
     tissue_mm2=1.0, patches_expected=3, patches_unreadable=0, quality_columns=("valid",),
 )  # fmt: skip
 TOKEN_FACTS = TokenFacts(

@@ -48,7 +48,7 @@ def test_edge_patches_are_white_beyond_the_scan_and_say_so(make_slide: MakeSlide
 
 def test_a_coarser_level_is_used_when_fine_enough(make_slide: MakeSlide) -> None:
     store = tiled(make_slide(mpp=0.25, power=40, factors=(4,)))
-    assert store.facts.read_level == 1
+    assert (store.facts.levels, store.facts.read_downsample) == (2, 4)
     assert store.facts.patch_level0 == 3072
 
 

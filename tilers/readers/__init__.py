@@ -13,6 +13,12 @@ from wsi_pipeline.errors import SlideError
 __all__ = ["READERS", "Opened", "Reader", "UndecodableRegion", "open_slide"]
 
 
+def _direct(path: Path) -> Reader:
+    from tilers.readers.direct import DirectReader
+
+    return DirectReader(path)
+
+
 def _openslide(path: Path) -> Reader:
     from tilers.readers.openslide import OpenSlideReader
 
@@ -25,7 +31,11 @@ def _tiffslide(path: Path) -> Reader:
     return TiffSlideReader(path)
 
 
-READERS: dict[str, Callable[[Path], Reader]] = {"openslide": _openslide, "tiffslide": _tiffslide}
+READERS: dict[str, Callable[[Path], Reader]] = {
+    "direct": _direct,
+    "openslide": _openslide,
+    "tiffslide": _tiffslide,
+}
 """In the order `auto` tries them."""
 
 

@@ -23,7 +23,8 @@ class Reader(Protocol):
     Attributes:
         name: the reader's name in settings and reports.
         size: level-0 width and height.
-        downsamples: of each level against level 0.
+        level_sizes: width and height of each level of the file.
+        downsamples: of each level against level 0; what a decoder makes of them at fractions of their scale follows.
         bounds: the scanned area.
         mpp_xy: µm per pixel from the vendor's fields, x and y; None where absent.
         tiff_mpp: µm per pixel from plain TIFF resolution tags (low trust).
@@ -34,6 +35,7 @@ class Reader(Protocol):
 
     name: str
     size: tuple[int, int]
+    level_sizes: tuple[tuple[int, int], ...]
     downsamples: tuple[float, ...]
     bounds: Box
     mpp_xy: tuple[float, float] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,10 @@ class OpenSlideReader:
         if openslide.OpenSlide.detect_format(self._file) is None:
             raise openslide.OpenSlideUnsupportedFormatError("not a format OpenSlide knows")
         self._slide = openslide.OpenSlide(self._file)
+        self._lock = threading.Lock()
         facts = self._slide.properties
         self.size = self._slide.dimensions
+        self.level_sizes = tuple(self._slide.level_dimensions)
         self.downsamples = tuple(float(d) for d in self._slide.level_downsamples)
         self.vendor = facts.get(openslide.PROPERTY_NAME_VENDOR)
         self.objective_power = number(facts.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
@@ -54,13 +57,14 @@ class OpenSlideReader:
         downsample = self.downsamples[level]
         # OpenSlide interpolates where the origin is no whole level pixel; the nearest one shifts least
         origin = (round(x * downsample), round(y * downsample))
-        try:
-            region = np.asarray(self._slide.read_region(origin, level, (width, height)))
-        except openslide.OpenSlideError as error:
-            # the handle is unusable after an error; a fresh one serves the other regions
-            self._slide.close()
-            self._slide = openslide.OpenSlide(self._file)
-            raise UndecodableRegion(str(error)) from None
+        with self._lock:
+            try:
+                region = np.asarray(self._slide.read_region(origin, level, (width, height)))
+            except openslide.OpenSlideError as error:
+                # the handle is unusable after an error; a fresh one serves the other regions
+                self._slide.close()
+                self._slide = openslide.OpenSlide(self._file)
+                raise UndecodableRegion(str(error)) from None
         return on_white(region)
 
     def close(self) -> None:

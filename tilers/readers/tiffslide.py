@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,8 @@ class TiffSlideReader:
         self._slide = tiffslide.TiffSlide(path)
         facts = self._slide.properties
         self.size = (int(self._slide.dimensions[0]), int(self._slide.dimensions[1]))
+        self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
         self.downsamples = tuple(float(d) for d in self._slide.level_downsamples)
-        self._level_sizes = self._slide.level_dimensions
         self.vendor = str(facts.get("tiffslide.vendor") or "") or None
         self.objective_power = number(facts.get("tiffslide.objective-power"))
         mpp_x, mpp_y = number(facts.get("tiffslide.mpp-x")), number(facts.get("tiffslide.mpp-y"))
@@ -40,13 +41,13 @@ class TiffSlideReader:
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """See `Reader.read`; what lies outside the level is white, not tiffslide's black."""
         out = np.full((height, width, 3), 255, np.uint8)
-        level_width, level_height = self._level_sizes[level]
+        level_width, level_height = self.level_sizes[level]
         x0, y0 = max(x, 0), max(y, 0)
         x1, y1 = min(x + width, level_width), min(y + height, level_height)
         if x1 <= x0 or y1 <= y0:
             return out
-        # tiffslide rounds down to level pixels; this origin is the first that lands on the wanted one
-        origin = (-(-x0 * self.size[0] // level_width), -(-y0 * self.size[1] // level_height))
+        # tiffslide divides by the mean of both downsamples and rounds down; this origin is the first that lands there
+        origin = tuple(math.ceil(v * self.downsamples[level]) for v in (x0, y0))
         try:
             region = self._slide.read_region(origin, level, (x1 - x0, y1 - y0), as_array=True)
         except Exception as error:  # codecs raise their own types, some of them plain RuntimeError

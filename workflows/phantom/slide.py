@@ -132,7 +132,12 @@ def patches_showing(layout: Layout) -> int:
 def make_slide(path: Path, spec: SlideSpec) -> Layout:
     """Write the slide to `path` and return its truth."""
     layout = lay_out(spec)
-    image = render(spec, layout)
+    write_slide(path, spec, render(spec, layout))
+    return layout
+
+
+def write_slide(path: Path, spec: SlideSpec, image: NDArray[np.uint8]) -> None:
+    """Pixels (h, w, 3) as the pyramid that the spec asks for."""
     with tifffile.TiffWriter(path, bigtiff=False) as writer:
         for number, factor in enumerate((1, *spec.factors)):
             pixels = image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
@@ -150,7 +155,6 @@ def make_slide(path: Path, spec: SlideSpec) -> Layout:
                 datetime=False,
                 metadata=None,
             )
-    return layout
 
 
 def render(spec: SlideSpec, layout: Layout) -> NDArray[np.uint8]:

@@ -10,13 +10,13 @@ from wsi_pipeline.cases.model import Case, SlideEntry, make_case
 from wsi_pipeline.errors import UsageError
 
 REQUIRED = ("case_id", "slide")
-OPTIONAL = ("part", "stain", "mpp", "tissue", "procedure", "context")
+OPTIONAL = ("part", "stain", "mpp", "tissue", "procedure", "context", "mask")
 
 
 def read_manifest(path: Path, root: Path | None = None) -> list[Case]:
     """Read cases from a CSV with the columns `case_id, slide` and any of `OPTIONAL`.
 
-    Slide paths are relative to `root`, or to the manifest's folder. A file that is not there becomes a
+    Paths of slides and masks are relative to `root`, or to the manifest's folder. A file that is not there becomes a
     slide marked missing: its case is reported as incomplete, the others are not held up.
 
     Raises:
@@ -80,7 +80,7 @@ def _entry(path: Path, line: int, row: dict[str, str], root: Path) -> tuple[str,
     case_id, slide = value["case_id"], value["slide"]
     if not case_id or not slide:
         raise UsageError(where, "case_id or slide is empty", "fill both")
-    file = root / slide
+    file, mask = root / slide, value.get("mask")
     return case_id, SlideEntry(
         path=file,
         relative=slide,
@@ -91,6 +91,7 @@ def _entry(path: Path, line: int, row: dict[str, str], root: Path) -> tuple[str,
         procedure=value.get("procedure"),
         context=value.get("context"),
         missing=not _exists(file),
+        mask=root / mask if mask else None,
     )
 
 

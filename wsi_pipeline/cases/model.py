@@ -26,6 +26,7 @@ class Slide:
         stain: as the manifest says; None is taken for H&E, and said so.
         mpp: µm per pixel of level 0 as the manifest says.
         missing: the manifest names it and it is not there.
+        mask: where tissue is, drawn by someone else: GeoJSON or PNG; None finds it from colours.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Slide:
     stain: str | None = None
     mpp: float | None = None
     missing: bool = False
+    mask: Path | None = None
 
     @property
     def is_he(self) -> bool:
@@ -83,6 +85,7 @@ class SlideEntry:
     procedure: str | None = None
     context: str | None = None
     missing: bool = False
+    mask: Path | None = None
 
 
 _UNSAFE = re.compile(r"[^\w.\- ()+=,@]", re.UNICODE)
@@ -132,7 +135,7 @@ def make_case(case_id: str, entries: Iterable[SlideEntry]) -> Case:
 
 def _make_part(case_id: str, name: str | None, entries: Sequence[SlideEntry]) -> Part:
     slides = [
-        Slide(slide_id(e.path, e.relative), e.path, name, e.stain, e.mpp, e.missing)
+        Slide(slide_id(e.path, e.relative), e.path, name, e.stain, e.mpp, e.missing, e.mask)
         for e in sorted(entries, key=lambda e: natural_key(e.relative))
     ]
     described = {}

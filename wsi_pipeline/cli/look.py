@@ -40,12 +40,21 @@ def status(out: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("slide", type=click.Path(path_type=Path, exists=True))
 @tile_options
-def inspect(slide: Path, **given: Any) -> None:
-    """What each reader sees in SLIDE, which resolution wins, and what would be tiled."""
-    from workflows.inspection import inspect as look
+@click.option("--preview", type=click.Path(path_type=Path, dir_okay=False), help="PNG: tissue, patches, quality.")
+@click.option("--geojson", type=click.Path(path_type=Path, dir_okay=False), help="Tissue and patches for QuPath.")
+def inspect(slide: Path, preview: Path | None, geojson: Path | None, **given: Any) -> None:
+    """What each reader sees in SLIDE, which resolution wins, and what would be tiled.
 
-    for line in look(slide, settings_from(**given).tile):
+    --preview and --geojson tile the slide for that, into a temporary folder.
+    """
+    from workflows.inspection import inspect as look
+    from workflows.inspection import show
+
+    settings = settings_from(**given).tile
+    for line in look(slide, settings):
         click.echo(line)
+    if preview or geojson:
+        show(slide, settings, preview, geojson)
 
 
 @click.command()

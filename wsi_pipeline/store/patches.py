@@ -28,7 +28,7 @@ from wsi_pipeline.errors import StoreError
 from wsi_pipeline.store.codec import JpegCodec
 from wsi_pipeline.store.group import array_in, open_complete, stamp
 
-SCHEMA = 1
+SCHEMA = 2
 SHARD = 16
 """Patches per shard: 16 × 1.7 MB is what a writer holds in memory."""
 
@@ -53,6 +53,7 @@ class SlideFacts(BaseModel):
     scanned: tuple[int, int]
     """Level-0 width and height of the scanned area, which thumbnail and mask span."""
     levels: int
+    """Of the file."""
     mpp: float
     """µm per pixel of level 0 as resolved."""
     mpp_source: str
@@ -65,7 +66,8 @@ class SlideFacts(BaseModel):
     target_mpp: float
     patch_level0: float
     """Edge of a patch in level-0 pixels."""
-    read_level: int
+    read_downsample: float
+    """Of the pixels that patches were averaged from, against level 0."""
     overview_mpp: float
     tissue_mm2: float
     tissue_left_mm2: float

@@ -1,0 +1,92 @@
+"""Large slides for benchmarks: pieces of one phantom lymph node, repeated."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import simplejpeg
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from workflows.phantom.slide import SlideSpec, make_slide
+
+_EDGE = 4096
+
+
+@dataclass(frozen=True)
+class BigSlide:
+    """A kind of slide.
+
+    Attributes:
+        name: as tables say it.
+        mpp: µm per pixel of level 0.
+        tile: edge of its tiles.
+        factors: downsamples of its other levels.
+        jpeg2000: codec; JPEG 4:2:0 at quality 80 otherwise.
+    """
+
+    name: str
+    mpp: float
+    tile: int
+    factors: tuple[int, ...]
+    jpeg2000: bool = False
+
+
+def write_big_slide(path: Path, kind: BigSlide, width: int, height: int) -> None:
+    """An Aperio pyramid of `width` × `height` pixels whose tiles repeat; each level is the texture at its own scale."""
+    image = _texture(kind.mpp)
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        for factor in (1, *kind.factors):
+            w, h = width // factor, height // factor
+            writer.write(
+                _tiles(np.asarray(Image.fromarray(image).reduce(factor)), w, h, kind),
+                shape=(h, w, 3),
+                dtype=np.uint8,
+                tile=(kind.tile, kind.tile),
+                compression=33005 if kind.jpeg2000 else "jpeg",
+                photometric="rgb" if kind.jpeg2000 else "ycbcr",
+                subsampling=None if kind.jpeg2000 else (2, 2),
+                subfiletype=0,
+                description=f"Aperio Image Library v11.2.1 \r\n{width}x{height} [0,0 {w}x{h}] "
+                f"({kind.tile}x{kind.tile}) |AppMag = {10 / kind.mpp:.0f}|MPP = {kind.mpp}",
+                metadata=None,
+            )
+            if factor == 1:  # the second page of an Aperio slide is no level
+                writer.write(np.full((64, 64, 3), 200, np.uint8), photometric="rgb", rowsperstrip=16, metadata=None)
+
+
+def _texture(mpp: float) -> NDArray[np.uint8]:
+    """A large piece of phantom lymph node, without glass, to cut tiles from."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.svs"
+        mm = _EDGE * mpp / 1000 * 1.7 + 1
+        make_slide(path, SlideSpec(1, "Lymph node", (), mm, mm, mpp=mpp, distractors=False))
+        image = tifffile.imread(path, key=0)
+    y, x = (image.shape[0] - _EDGE) // 2, (image.shape[1] - _EDGE) // 2
+    return np.asarray(image[y : y + _EDGE, x : x + _EDGE])
+
+
+def _tiles(image: NDArray[np.uint8], width: int, height: int, kind: BigSlide) -> Iterator[bytes]:
+    tile = kind.tile
+    side = max(1, min(image.shape[:2]) // tile)
+    padded = np.pad(image, ((0, tile), (0, tile), (0, 0)), mode="wrap")
+    cut = [
+        [_encode(padded[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile], kind) for x in range(side)]
+        for y in range(side)
+    ]
+    for y in range(-(-height // tile)):
+        for x in range(-(-width // tile)):
+            yield cut[y % side][x % side]
+
+
+def _encode(tile: NDArray[np.uint8], kind: BigSlide) -> bytes:
+    pixels = np.ascontiguousarray(tile)
+    if kind.jpeg2000:
+        return bytes(imagecodecs.jpeg2k_encode(pixels, level=60, codecformat="J2K", mct=False))
+    return bytes(simplejpeg.encode_jpeg(pixels, quality=80, colorsubsampling="420"))

@@ -1,0 +1,223 @@
+"""Patches per second of tiling, store written, beside loops over other libraries and the decoder's own limits.
+
+python benchmarks/tiling.py [--quick] [--json]
+
+Every row runs in a process of its own on one core, on the same patches of the same slide. The limits decode each
+compressed tile that the patches touch once, at the scale wanted, and encode each patch once; they do nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import click
+import machine
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+from slides import BigSlide, write_big_slide
+from tile_memory import peak_gib
+
+from tilers.geometry import pick_level, window
+from tilers.readers.direct import DirectReader
+from tilers.tile import survey, tile
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore, PatchWriter
+
+SLIDES = (
+    BigSlide("40X, 10X level, 256 px tiles", 0.25, 256, (4,)),
+    BigSlide("40X 0.2527 µm/px, no levels", 0.2527, 256, ()),
+    BigSlide("20X, no levels, 240 px tiles", 0.5, 240, ()),
+    BigSlide("20X 0.5022 µm/px, 4X level", 0.5022, 240, (4,)),
+    BigSlide("20X, JPEG 2000", 0.5, 256, (), jpeg2000=True),
+)
+PATCH = 768
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one slide."""
+
+    slide: str
+    method: str
+    patches: int
+    seconds: float
+    peak_gib: float
+    read_mib: float
+
+    @property
+    def rate(self) -> float:
+        """Patches per second."""
+        return self.patches / self.seconds
+
+
+def ours(reader: str, threads: int = 1) -> Callable[[Path, Path], int]:
+    """The tiling stage itself."""
+
+    def work(slide: Path, out: Path) -> int:
+        tile(Slide("big", slide), TileSettings(reader=reader), out, threads)  # type: ignore[arg-type]
+        return len(PatchStore(out))
+
+    return work
+
+
+def loop(read: Callable[[Path], Callable[[int, int, int], NDArray[np.uint8]]]) -> Callable[[Path, Path], int]:
+    """What most pipelines do: read each patch's region at level 0 or the level above, resize it, store it."""
+
+    def work(slide: Path, out: Path) -> int:
+        origins, step = _places(slide)
+        region = read(slide)
+        writer = PatchWriter(out, len(origins), PATCH, "jpeg", 90)
+        for x, y in origins:
+            writer.append(region(int(x), int(y), step), (int(x), int(y)), 1.0, (1.0,))
+        writer._flush()
+        return len(origins)
+
+    return work
+
+
+def with_openslide(path: Path) -> Callable[[int, int, int], NDArray[np.uint8]]:
+    """`read_region` of the best level, bilinear resize."""
+    import openslide
+
+    slide = openslide.OpenSlide(path)
+
+    def region(x: int, y: int, step: int) -> NDArray[np.uint8]:
+        level = slide.get_best_level_for_downsample(step / PATCH * 1.01)
+        side = round(step / slide.level_downsamples[level])
+        pixels = slide.read_region((x, y), level, (side, side)).convert("RGB")
+        return np.asarray(pixels.resize((PATCH, PATCH), Image.Resampling.BILINEAR) if side != PATCH else pixels)
+
+    return region
+
+
+def with_tiffslide(path: Path) -> Callable[[int, int, int], NDArray[np.uint8]]:
+    """The same with tiffslide's arrays."""
+    import tiffslide
+
+    slide = tiffslide.TiffSlide(path)
+
+    def region(x: int, y: int, step: int) -> NDArray[np.uint8]:
+        level = slide.get_best_level_for_downsample(step / PATCH * 1.01)
+        side = round(step / slide.level_downsamples[level])
+        pixels = Image.fromarray(slide.read_region((x, y), level, (side, side), as_array=True)[..., :3])
+        return np.asarray(pixels.resize((PATCH, PATCH), Image.Resampling.BILINEAR) if side != PATCH else pixels)
+
+    return region
+
+
+def limit(encode: bool) -> Callable[[Path, Path], int]:
+    """Decode each touched tile once at the scale that tiling would take; with `encode`, encode each patch once too."""
+
+    def work(slide: Path, out: Path) -> int:
+        origins, step = _places(slide)
+        reader = DirectReader(slide)
+        level = pick_level(reader.downsamples, step / PATCH, 1.0)
+        downsample = reader.downsamples[level]
+        areas = [window(x, y, (step, step), downsample) for x, y in origins]
+        touched = {tile for a in areas for tile in reader.touched(level, a.x, a.y, a.width, a.height)}
+        for column, row in sorted(touched, key=lambda tile: tile[::-1]):
+            reader.decode(level, column, row)
+        patch = reader.read(level, 0, 0, PATCH, PATCH)
+        for _ in range(len(origins) if encode else 0):
+            simplejpeg.encode_jpeg(patch, quality=90, colorsubsampling="444")
+        return len(origins)
+
+    return work
+
+
+def _places(slide: Path) -> tuple[NDArray[np.int32], int]:
+    found = survey(Slide("big", slide), TileSettings(reader="openslide"))
+    found.reader.close()
+    return found.grid.origins[found.candidates], round(found.grid.step)
+
+
+CORES = len(os.sched_getaffinity(0))
+METHODS: dict[str, Callable[[Path, Path], int]] = {
+    "limit: decode": limit(encode=False),
+    "limit: decode + encode": limit(encode=True),
+    "wsi-pipeline, direct": ours("direct"),
+    "wsi-pipeline, openslide": ours("openslide"),
+    "wsi-pipeline, tiffslide": ours("tiffslide"),
+    "OpenSlide loop": loop(with_openslide),
+    "tiffslide loop": loop(with_tiffslide),
+    f"wsi-pipeline, direct, {CORES} cores": ours("direct", CORES),
+}
+
+
+def _measure(method: str, slide: Path, out: Path, pipe: Connection) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores if "cores" in method else cores[:1])
+    before = _read_bytes()
+    started = time.perf_counter()
+    patches = METHODS[method](slide, out)
+    pipe.send((patches, time.perf_counter() - started, peak_gib(), (_read_bytes() - before) / 2**20))
+
+
+def _read_bytes() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("rchar")))
+
+
+def measure(kind: BigSlide, method: str, slide: Path, folder: Path) -> Row:
+    """One method in a process of its own."""
+    context = get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    out = folder / "out.zarr"
+    child = context.Process(target=_measure, args=(method, slide, out, there))
+    child.start()
+    there.close()
+    row = Row(kind.name, method, *here.recv())
+    child.join()
+    shutil.rmtree(out, ignore_errors=True)
+    return row
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Slides of a quarter of the area.")
+@click.option("--json", "as_json", is_flag=True)
+def main(quick: bool, as_json: bool) -> None:
+    """Build, measure, print."""
+    rows: list[Row] = []
+    if not as_json:
+        print(machine.describe())
+    with tempfile.TemporaryDirectory(prefix="tiling-") as name:
+        for kind in SLIDES:
+            slide = Path(name) / "big.svs"
+            edge = round((6000 if quick else 12000) / kind.mpp)
+            write_big_slide(slide, kind, edge, edge)
+            some = [measure(kind, method, slide, Path(name)) for method in METHODS]
+            rows += some
+            if not as_json:
+                _print(kind, slide, some)
+            slide.unlink()
+    if as_json:
+        print(json.dumps([vars(row) | {"rate": row.rate} for row in rows], indent=1))
+
+
+def _print(kind: BigSlide, slide: Path, rows: list[Row]) -> None:
+    rate = {row.method: row.rate for row in rows}
+    print(f"\n{kind.name}: {rows[0].patches} patches, {slide.stat().st_size / 2**20:,.0f} MiB")
+    print(
+        f"  {'':34}{'patches/s':>10}{'× OpenSlide loop':>18}{'of decode + encode':>20}{'peak GiB':>10}{'MiB read':>10}"
+    )
+    for row in rows:
+        print(
+            f"  {row.method:34}{row.rate:>10.1f}{row.rate / rate['OpenSlide loop']:>18.2f}"
+            f"{row.rate / rate['limit: decode + encode']:>20.0%}{row.peak_gib:>10.2f}{row.read_mib:>10.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

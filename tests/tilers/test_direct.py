@@ -1,0 +1,214 @@
+"""The direct reader against others, and against damage."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import as_slide, tissue_image
+from tests.tilers.fuzzing import mutate, outcome_of
+from tests.tilers.tiffs import LAYOUTS, write_tiff
+from tilers.geometry import window
+from tilers.readers import UndecodableRegion, open_slide
+from tilers.readers.direct import DirectReader, NotDirect
+from tilers.readers.openslide import OpenSlideReader
+from tilers.readers.tiffslide import TiffSlideReader
+from tilers.resample import area_average
+from tilers.tile import tile
+from wsi_pipeline.errors import SlideError
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    # odd sizes: the last row and column of tiles are cut
+    return tissue_image(1237, 1511)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [240, 256, 512])
+def test_pixels_are_those_of_the_other_readers(tmp_path: Path, image: np.ndarray, layout: str, size: int) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, layout, size, factors=(4,))
+    direct, others = DirectReader(path), (OpenSlideReader(path), TiffSlideReader(path))
+    allowed = 1 if "2000" in layout else 0
+    for level, (height, width) in enumerate([image.shape[:2], (309, 377)]):
+        for area in (
+            (0, 0, width, height),
+            (-13, -7, 100, 100),
+            (width - 91, height - 67, 300, 201),
+            (33, 241, 257, 1),
+        ):
+            ours = direct.read(level, *area).astype(int)
+            for other in others:
+                if level == 1 and other.name == "openslide":
+                    continue  # a downsample of 4.006: OpenSlide interpolates between its pixels
+                if layout.startswith("rgb") and other.name == "tiffslide":
+                    continue  # takes JPEG that says nothing of its colours for YCbCr
+                off = np.abs(ours - other.read(level, *area)).max()
+                assert off <= allowed, (other.name, level, area, off)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(x=st.integers(-300, 1600), y=st.integers(-300, 1300), width=st.integers(1, 700), height=st.integers(1, 700))
+def test_any_window_is_the_same_window_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, image: np.ndarray, x: int, y: int, width: int, height: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "property.svs"
+    if not path.exists():
+        write_tiff(path, image, "ycbcr 4:2:0", 240)
+    reader = DirectReader(path)
+    whole = np.full((2600, 3000, 3), 255, np.uint8)
+    whole[400 : 400 + 1237, 400 : 400 + 1511] = reader.read(0, 0, 0, 1511, 1237)
+    wanted = whole[400 + y : 400 + y + height, 400 + x : 400 + x + width]
+    assert (reader.read(0, x, y, width, height) == wanted).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("downsample", [2.0, 4.0, 4.0003, 1 / 0.2527, 1 / 0.5022])
+def test_a_scaled_level_is_close_to_the_exact_average(
+    tmp_path: Path, image: np.ndarray, layout: str, downsample: float
+) -> None:
+    reader = DirectReader(write_tiff(tmp_path / "s.svs", image, layout, mpp=0.5))
+    exact = reader.read(0, 0, 0, 1511, 1237)
+    for level, scale in enumerate(reader.downsamples):
+        if scale <= downsample * 1.0001:
+            area = window(101, 203, (256 * downsample, 256 * downsample), 1.0)
+            wanted = area_average(exact[area.y :, area.x :], area.crop, (256, 256))
+            area = window(101, 203, (256 * downsample, 256 * downsample), scale)
+            got = area_average(reader.read(level, area.x, area.y, area.width, area.height), area.crop, (256, 256))
+            noise = ((got.astype(float) - wanted) ** 2).mean()
+            assert noise == 0 or 10 * np.log10(255**2 / noise) >= 40, (scale, noise)
+
+
+def test_every_tile_is_decoded_at_most_once(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 240, mpp=0.5)
+    reader = DirectReader(path)
+    for y in range(0, 1237, 97):
+        for x in range(0, 1511, 193):
+            reader.read(1, x, y, 193, 97)
+    assert reader.decoded[1] == 7 * 6
+
+
+def test_absent_tiles_are_white(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, absent=(0, 8))
+    reader = DirectReader(path)
+    assert (reader.read(0, 0, 0, 256, 256) == 255).all()
+    assert (reader.read(0, 512, 256, 256, 256) == 255).all()
+    assert (reader.read(0, 256, 256, 256, 256) < 250).any()
+
+
+def test_threads_change_nothing(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 240, mpp=0.5)
+    stores = []
+    for threads in (1, 4):
+        tile(as_slide(path), TileSettings(patch_size=128, codec="zstd"), tmp_path / f"{threads}.zarr", threads)
+        stores.append(PatchStore(tmp_path / f"{threads}.zarr"))
+    assert stores[0].facts.reader == "direct"
+    assert len(stores[0]) > 10
+    assert stores[0].coords.tolist() == stores[1].coords.tolist()
+    assert (stores[0].patches[:] == stores[1].patches[:]).all()
+    assert all((stores[0].quality[c] == stores[1].quality[c]).all() for c in stores[0].quality)
+
+
+def _tile_bytes(path: Path, number: int) -> tuple[int, int]:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        return page.dataoffsets[number], page.databytecounts[number]
+
+
+DAMAGE = {
+    "zeroed": lambda data: bytes(len(data)),
+    "cut in the middle": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    "another size": lambda data: _resized(data),
+    "random": lambda data: np.random.default_rng(0).bytes(len(data)),
+}
+
+
+def _resized(data: bytes) -> bytes:
+    at = data.index(b"\xff\xc0")
+    return data[: at + 5] + (64000).to_bytes(2, "big") + (64000).to_bytes(2, "big") + data[at + 9 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_damaged_tile_is_no_pixels(tmp_path: Path, image: np.ndarray, damage: str, scale: int) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256)
+    offset, count = _tile_bytes(path, 29)
+    data = bytearray(path.read_bytes())
+    data[offset : offset + count] = DAMAGE[damage](bytes(data[offset : offset + count]))
+    path.write_bytes(data)
+    reader = DirectReader(path)
+    level = reader.downsamples.index(scale)
+    with pytest.raises(UndecodableRegion, match="tile 29"):
+        reader.read(level, 1300 // scale, 1100 // scale, 8, 8)
+    assert reader.read(level, 0, 0, 100, 100).shape == (100, 100, 3)
+
+
+def test_a_grey_half_of_a_cut_tile_does_not_reach_the_store(tmp_path: Path) -> None:
+    image = tissue_image(1536, 1536)
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 256, mpp=1.0)
+    offset, count = _tile_bytes(path, 21)
+    data = bytearray(path.read_bytes())
+    data[offset + count // 2 : offset + count] = bytes(count - count // 2)
+    path.write_bytes(data)
+    tile(as_slide(path), TileSettings(), tmp_path / "s.zarr")
+    facts = PatchStore(tmp_path / "s.zarr").facts
+    assert facts.reader == "direct"
+    assert (facts.patches_expected, facts.patches_unreadable) == (4, 1)
+
+
+def test_offsets_outside_the_file_are_no_pixels(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["TileOffsets"]
+        at = tag.valueoffset + 29 * (4 if tag.dtype == 4 else 8)
+    with path.open("r+b") as raw:
+        raw.seek(at)
+        raw.write((4_000_000_000).to_bytes(4, "little"))
+    with pytest.raises(UndecodableRegion, match="outside the file"):
+        DirectReader(path).read(0, 1300, 1100, 8, 8)
+
+
+def test_a_slide_replaced_while_it_is_read_fails(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, mpp=1.0)
+    read = DirectReader.read
+
+    def read_and_replace(self: DirectReader, *area: int) -> np.ndarray:
+        path.write_bytes(path.read_bytes() + b"more")
+        return read(self, *area)
+
+    monkeypatch.setattr(DirectReader, "read", read_and_replace)
+    with pytest.raises(SlideError, match="changed while it was read"):
+        tile(as_slide(path), TileSettings(), tmp_path / "s.zarr")
+    assert not list(tmp_path.glob("*.zarr*"))
+
+
+def test_what_it_cannot_read_goes_to_others_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "strips.tif"
+    tifffile.imwrite(path, tissue_image(600, 600), photometric="rgb", rowsperstrip=16, compression="jpeg")
+    with pytest.raises(NotDirect, match="not tiled"):
+        DirectReader(path)
+    opened = open_slide(path)
+    assert opened.reader.name != "direct"
+    assert "not tiled" in opened.refused["direct"]
+
+
+def test_no_damage_escapes_or_crashes(tmp_path: Path) -> None:
+    # `benchmarks/fuzz_direct.py` is the long version of this
+    outcomes = Counter()
+    layouts = [write_tiff(tmp_path / f"{k}.svs", tissue_image(500, 600), name, 240) for k, name in enumerate(LAYOUTS)]
+    originals = [path.read_bytes() for path in layouts]
+    for seed in range(210):
+        path = tmp_path / "damaged.svs"
+        path.write_bytes(mutate(np.random.default_rng(seed), originals[seed % len(originals)]))
+        outcomes[outcome_of(path).split(":")[0]] += 1
+    assert "ESCAPED" not in outcomes
+    assert outcomes["partly read"] > 30
+    assert outcomes["refused by the direct reader"] + outcomes["refused by a library"] > 10

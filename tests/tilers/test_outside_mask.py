@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import MakeSlide, tissue_image
+from tilers.pictures import geojson
+from tilers.tile import patches_fingerprint, tile
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.errors import SlideError
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore
+
+SETTINGS = TileSettings(patch_size=128)
+
+
+def tiled(path: Path, mask: Path | None) -> PatchStore:
+    final = path.with_name(f"{mask.name if mask else 'none'}.zarr")
+    tile(Slide("s", path, mask=mask), SETTINGS, final)
+    return PatchStore(final)
+
+
+@pytest.fixture
+def slide(make_slide: MakeSlide) -> Path:
+    return make_slide(image=tissue_image(1500, 2000), mpp=1.0, power=10, factors=())
+
+
+def test_polygons_replace_our_mask_with_their_holes(slide: Path, tmp_path: Path) -> None:
+    outer = [[256, 128], [1024, 128], [1024, 1024], [256, 1024], [256, 128]]
+    hole = [[512, 384], [768, 384], [768, 640], [512, 640], [512, 384]]
+    ignored = [[0, 0], [2000, 0], [2000, 1500], [0, 1500], [0, 0]]
+    features = [
+        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [outer, hole]}, "properties": {}},
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [ignored]},
+            "properties": {"classification": {"name": "Ignore*"}},
+        },
+    ]
+    (tmp_path / "m.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    places = {(x // 128, y // 128) for x, y in tiled(slide, tmp_path / "m.geojson").coords.tolist()}
+    wanted = {(x, y) for x in range(2, 8) for y in range(1, 8)} - {(4, 3), (5, 3), (4, 4), (5, 4)}
+    assert places == wanted
+
+
+def test_a_picture_spans_the_whole_slide(slide: Path, tmp_path: Path) -> None:
+    pixels = np.zeros((150, 200), np.uint8)
+    pixels[64:128, 128:192] = 1
+    Image.fromarray(pixels).save(tmp_path / "m.png")
+    store = tiled(slide, tmp_path / "m.png")
+    assert (store.tissue == 1).any()
+    assert store.coords[store.tissue > 0.5].min(0).tolist() == [1280, 640]
+    assert store.coords[store.tissue > 0.5].max(0).tolist() == [1792, 1152]
+
+
+def test_our_own_geojson_gives_our_own_patches_back(slide: Path, tmp_path: Path) -> None:
+    store = tiled(slide, None)
+    (tmp_path / "m.geojson").write_text(json.dumps(geojson(store)["features"][:1]))
+    again = tiled(slide, tmp_path / "m.geojson")
+    assert again.mask.shape == store.mask.shape
+    assert (again.mask != store.mask).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        ("m.geojson", b"{", "no GeoJSON"),
+        ("m.geojson", b'{"type": "Point", "coordinates": [1, 2]}', "Point has no area"),
+        ("m.geojson", b'{"features": []}', "marks nothing"),
+        ("m.png", b"no picture", "cannot be read as a mask"),
+    ],
+)
+def test_an_unusable_mask_fails_its_slide(slide: Path, tmp_path: Path, name: str, content: bytes, cause: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SlideError, match=cause):
+        tiled(slide, tmp_path / name)
+
+
+def test_a_picture_of_another_slide_is_refused(slide: Path, tmp_path: Path) -> None:
+    Image.new("L", (100, 100), 255).save(tmp_path / "m.png")
+    with pytest.raises(SlideError, match="another shape"):
+        tiled(slide, tmp_path / "m.png")
+
+
+def test_a_missing_mask_is_named_and_a_changed_one_is_another_store(slide: Path, tmp_path: Path) -> None:
+    mask = tmp_path / "m.png"
+    with pytest.raises(SlideError, match=r"m\.png"):
+        patches_fingerprint(Slide("s", slide, mask=mask), SETTINGS)
+    names = set()
+    for value in (0, 255):
+        Image.new("L", (200, 150), value).save(mask)
+        names.add(patches_fingerprint(Slide("s", slide, mask=mask), SETTINGS))
+    assert len(names) == 2

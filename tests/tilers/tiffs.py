@@ -1,0 +1,119 @@
+"""Tiled TIFFs whose compressed tiles are made here, so that every layout of them can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import simplejpeg
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+Encode = Callable[[Pixels], bytes]
+
+
+def jpeg(subsampling: str, quality: int = 85) -> Encode:
+    """YCbCr, as scanners store it."""
+    return lambda tile: simplejpeg.encode_jpeg(
+        np.ascontiguousarray(tile), quality=quality, colorsubsampling=subsampling
+    )
+
+
+def jpeg_rgb(tile: Pixels) -> bytes:
+    """RGB without a colour transform."""
+    return bytes(imagecodecs.jpeg8_encode(tile, level=85, colorspace="RGB", outcolorspace="RGB"))
+
+
+def jpeg2000(tile: Pixels) -> bytes:
+    """A bare codestream, as Aperio stores it."""
+    return bytes(imagecodecs.jpeg2k_encode(tile, level=60, codecformat="J2K", mct=False))
+
+
+LAYOUTS: dict[str, tuple[Encode, int, int, bool]] = {
+    "ycbcr 4:4:4": (jpeg("444"), 7, 6, False),
+    "ycbcr 4:2:2": (jpeg("422"), 7, 6, False),
+    "ycbcr 4:2:0": (jpeg("420"), 7, 6, False),
+    "ycbcr, shared tables": (jpeg("420"), 7, 6, True),
+    "rgb": (jpeg_rgb, 7, 2, False),
+    "rgb, shared tables": (jpeg_rgb, 7, 2, True),
+    "jpeg 2000 rgb": (jpeg2000, 33005, 2, False),
+}
+"""Encoder, TIFF compression, photometric, and whether tables are shared."""
+
+
+def write_tiff(
+    path: Path,
+    image: Pixels,
+    layout: str,
+    tile: int = 256,
+    factors: tuple[int, ...] = (),
+    mpp: float = 0.5,
+    absent: tuple[int, ...] = (),
+) -> Path:
+    """An Aperio pyramid of `image`; tiles in `absent` (of level 0) have no bytes."""
+    encode, compression, photometric, shared = LAYOUTS[layout]
+    with tifffile.TiffWriter(path) as writer:
+        for factor in (1, *factors):
+            height, width = image.shape[0] // factor, image.shape[1] // factor  # rounded down, as Aperio does
+            level = np.asarray(Image.fromarray(image).reduce(factor))[:height, :width]
+            tables, tiles = _encoded(level, tile, encode, shared, absent if factor == 1 else ())
+            writer.write(
+                iter(tiles),
+                shape=level.shape,
+                dtype=np.uint8,
+                tile=(tile, tile),
+                compression=compression,
+                photometric=photometric,
+                subsampling=_subsampling(layout) if photometric == 6 else None,
+                jpegtables=tables,
+                subfiletype=0,
+                description=f"Aperio Image Library v11.2.1 \r\n{image.shape[1]}x{image.shape[0]} "
+                f"[0,0 {width}x{height}] ({tile}x{tile}) |AppMag = {10 / mpp:g}|MPP = {mpp:g}",
+                metadata=None,
+            )  # fmt: skip
+            if factor == 1:  # the second page of an Aperio slide is no level
+                thumbnail = np.asarray(Image.fromarray(image).resize((128, 96)))
+                writer.write(thumbnail, photometric="rgb", rowsperstrip=16, metadata=None)
+    return path
+
+
+def _subsampling(layout: str) -> tuple[int, int]:
+    return {"ycbcr 4:4:4": (1, 1), "ycbcr 4:2:2": (2, 1)}.get(layout, (2, 2))
+
+
+def _encoded(
+    image: Pixels, tile: int, encode: Encode, shared: bool, absent: tuple[int, ...]
+) -> tuple[bytes | None, list[bytes]]:
+    streams: list[bytes] = []
+    tables = None
+    for number, piece in enumerate(_pieces(image, tile)):
+        stream = encode(piece)
+        if shared:
+            tables, stream = split(stream)
+        streams.append(b"" if number in absent else stream)
+    return tables, streams
+
+
+def _pieces(image: Pixels, tile: int) -> Iterator[Pixels]:
+    padded = np.pad(image, ((0, -image.shape[0] % tile), (0, -image.shape[1] % tile), (0, 0)), mode="edge")
+    for y in range(0, padded.shape[0], tile):
+        for x in range(0, padded.shape[1], tile):
+            yield padded[y : y + tile, x : x + tile]
+
+
+def split(stream: bytes) -> tuple[bytes, bytes]:
+    """A JPEG as tables (DQT, DHT) and the abbreviated rest."""
+    tables, rest, at = b"", b"", 2
+    while stream[at + 1] != 0xDA:
+        length = 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        segment = stream[at : at + length]
+        if stream[at + 1] in (0xDB, 0xC4):
+            tables += segment
+        else:
+            rest += segment
+        at += length
+    return b"\xff\xd8" + tables + b"\xff\xd9", b"\xff\xd8" + rest + stream[at:]

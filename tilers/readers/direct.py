@@ -1,0 +1,309 @@
+"""Tiled TIFF and SVS without a slide library: each compressed tile is decoded once, at the scale wanted.
+
+Levels of the file come first; behind them stand the same at ½, ¼ and ⅛, which the JPEG decoder makes in a fraction
+of the time (scaled inverse DCT). What the file is (resolution, power, scanned area) is OpenSlide's or tiffslide's
+word; at opening a few tiles are compared with theirs, and a slide on which pixels differ is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from tilers.readers.base import Reader, UndecodableRegion
+from tilers.readers.openslide import OpenSlideReader
+from tilers.readers.tiffslide import TiffSlideReader
+from tilers.readers.tiles import DamagedTile, Jpeg2000Tiles, JpegTiles, Pixels, TileCodec
+
+_JPEG, _APERIO_YCBCR, _APERIO_RGB = 7, 33003, 33005
+_SCALES = (1, 2, 4, 8)
+_COLOUR_STEPS = 1
+"""Grey levels by which JPEG 2000 and colour transforms of two libraries may differ; JPEG does not."""
+_MOST_PAGES = 64
+_PROBES = 4
+_NEAR = 3
+"""Tiles from the corner, across and down, that are compared where only the corner can be."""
+_CACHE_BYTES = 384 << 20
+"""A row of patches and the tiles it shares with the next, of a slide 100,000 pixels wide read at 1 µm/px or coarser;
+half of that at the worst ratio of level and target."""
+
+
+Key = tuple[int, int, int]
+"""Level, column, row."""
+
+
+class NotDirect(Exception):
+    """A file this reader leaves to others, and why."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the file, or such a one at a whole fraction of its scale.
+
+    Attributes:
+        page: which of the file's levels.
+        scale: 1, 2, 4 or 8.
+        size: width and height in its own pixels.
+    """
+
+    page: int
+    scale: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Where the tiles of a file's level lie.
+
+    Attributes:
+        size: width and height of the level.
+        tile: width and height of a tile.
+        columns, rows: tiles across and down.
+        offsets, counts: bytes in the file; a tile of no bytes is absent.
+        codec: decodes them.
+    """
+
+    size: tuple[int, int]
+    tile: tuple[int, int]
+    columns: int
+    rows: int
+    offsets: tuple[int, ...]
+    counts: tuple[int, ...]
+    codec: TileCodec
+
+
+class DirectReader:
+    """A tiled TIFF or SVS.
+
+    Attributes:
+        decoded: tiles decoded so far, by level.
+
+    Raises:
+        NotDirect: left to another reader, and why.
+    """
+
+    name = "direct"
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise NotDirect("not a single file")
+        base = _facts(path)
+        try:
+            self._tilings = _tilings(path, base.level_sizes)
+            self._take_facts(base)
+            self._file = os.open(path, os.O_RDONLY)
+            self._cache = _Cache(_CACHE_BYTES)
+            self.decoded = [0] * len(self._levels)
+            try:
+                self._compare(base)
+            except BaseException:
+                self.close()
+                raise
+        finally:
+            base.close()
+
+    def _take_facts(self, base: Reader) -> None:
+        self.size, self.bounds = base.size, base.bounds
+        self.mpp_xy, self.tiff_mpp = base.mpp_xy, base.tiff_mpp
+        self.objective_power, self.vendor, self.is_phantom = base.objective_power, base.vendor, base.is_phantom
+        self._levels = [Level(page, 1, t.size) for page, t in enumerate(self._tilings)]
+        self._levels += [
+            Level(page, scale, (-(-t.size[0] // scale), -(-t.size[1] // scale)))
+            for page, t in enumerate(self._tilings)
+            for scale in t.codec.scales
+            if scale > 1
+        ]
+        self.level_sizes = base.level_sizes
+        self.downsamples = tuple(base.downsamples[level.page] * level.scale for level in self._levels)
+
+    def _compare(self, base: Reader) -> None:
+        """A tile rich in bytes of every level, against another library."""
+        for number in range(len(self._tilings)):
+            if not any(self._same(base, number, index) for index in self._richest(number)):
+                raise NotDirect(f"no tile of level {number} decodes")
+
+    def _richest(self, number: int) -> list[int]:
+        """A few tiles of a level that can be compared, rich ones first."""
+        tiling = self._tilings[number]
+        tiles = list(range(len(tiling.counts)))
+        if not self.downsamples[number].is_integer():
+            tiles = [i for i in tiles if i % tiling.columns < _NEAR and i // tiling.columns < _NEAR]
+        return sorted(tiles, key=lambda index: -tiling.counts[index])[:_PROBES]
+
+    def _same(self, base: Reader, number: int, index: int) -> bool:
+        """Whether a tile has the pixels of `base`; False where it does not decode.
+
+        Raises:
+            NotDirect: other pixels.
+        """
+        tiling = self._tilings[number]
+        x, y = (index % tiling.columns) * tiling.tile[0], (index // tiling.columns) * tiling.tile[1]
+        right, bottom = min(tiling.size[0], x + tiling.tile[0]), min(tiling.size[1], y + tiling.tile[1])
+        if not self.downsamples[number].is_integer():
+            x, y = 0, 0  # everywhere else OpenSlide would interpolate between the level's pixels
+        try:
+            theirs, ours = (reader.read(number, x, y, right - x, bottom - y) for reader in (base, self))
+        except UndecodableRegion:
+            return False
+        off = int(np.abs(theirs.astype(int) - ours).max())
+        if off > (0 if isinstance(tiling.codec, JpegTiles) else _COLOUR_STEPS):
+            raise NotDirect(f"pixels of level {number} differ from {base.name}'s by up to {off}")
+        return True
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """See `Reader.read`."""
+        place = self._levels[level]
+        out = np.full((height, width, 3), 255, np.uint8)
+        tile_width, tile_height = self._tile_size(place)
+        right, bottom = min(x + width, place.size[0]), min(y + height, place.size[1])
+        for column, row in self.touched(level, x, y, width, height):
+            tile = self._cache.get((level, column, row), partial(self.decode, level, column, row))
+            if tile is None:
+                continue
+            left, top = column * tile_width, row * tile_height
+            a, b = max(left, x, 0), min(left + tile_width, right)
+            c, d = max(top, y, 0), min(top + tile_height, bottom)
+            out[c - y : d - y, a - x : b - x] = tile[c - top : d - top, a - left : b - left]
+        return out
+
+    def touched(self, level: int, x: int, y: int, width: int, height: int) -> list[tuple[int, int]]:
+        """Column and row of every tile that an area of a level touches, in the order of the file."""
+        place = self._levels[level]
+        tile_width, tile_height = self._tile_size(place)
+        left, right = max(x, 0), min(x + width, place.size[0])
+        top, bottom = max(y, 0), min(y + height, place.size[1])
+        if left >= right or top >= bottom:
+            return []
+        columns = range(left // tile_width, -(-right // tile_width))
+        rows = range(top // tile_height, -(-bottom // tile_height))
+        return [(column, row) for row in rows for column in columns]
+
+    def decode(self, level: int, column: int, row: int) -> Pixels | None:
+        """A tile of a level, from the file; None where the file holds none.
+
+        Raises:
+            UndecodableRegion: its bytes are not one whole tile.
+        """
+        place = self._levels[level]
+        tiling = self._tilings[place.page]
+        index = row * tiling.columns + column
+        offset, count = tiling.offsets[index], tiling.counts[index]
+        if not count:
+            return None
+        data = os.pread(self._file, count, offset)
+        if len(data) < count:
+            raise UndecodableRegion(f"tile {index} lies outside the file")
+        try:
+            pixels = tiling.codec.decode(data, place.scale)
+        except DamagedTile as error:
+            raise UndecodableRegion(f"tile {index} {error}") from None
+        self.decoded[level] += 1
+        return pixels
+
+    def _tile_size(self, level: Level) -> tuple[int, int]:
+        width, height = self._tilings[level.page].tile
+        return width // level.scale, height // level.scale
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._file)
+
+
+class _Cache:
+    """Decoded tiles, most recently used ones first to stay; two threads that want one decode it once."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._held = most_bytes, 0
+        self._tiles: OrderedDict[Key, Future[Pixels | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key, make: Callable[[], Pixels | None]) -> Pixels | None:
+        """The tile of that key, made if it is not held."""
+        with self._lock:
+            tile = self._tiles.get(key)
+            mine = tile is None
+            if tile is None:
+                tile = self._tiles[key] = Future()
+            self._tiles.move_to_end(key)
+        if mine:
+            try:
+                tile.set_result(make())
+            except BaseException as error:
+                tile.set_exception(error)
+            self._make_room(_bytes(tile))
+        return tile.result()
+
+    def _make_room(self, added: int) -> None:
+        with self._lock:
+            self._held += added
+            while self._held > self._most and len(self._tiles) > 1:
+                oldest, tile = next(iter(self._tiles.items()))
+                if not tile.done():
+                    return
+                del self._tiles[oldest]
+                self._held -= _bytes(tile)
+
+
+def _bytes(tile: Future[Pixels | None]) -> int:
+    pixels = None if tile.exception() else tile.result()
+    return 0 if pixels is None else pixels.nbytes
+
+
+def _facts(path: Path) -> Reader:
+    try:
+        return OpenSlideReader(path)
+    except Exception:  # whatever it says, the next one is asked; a refusal of both is `auto`'s to tell
+        return TiffSlideReader(path)
+
+
+def _tilings(path: Path, sizes: Sequence[tuple[int, int]]) -> list[Tiling]:
+    """The levels of these sizes.
+
+    Raises:
+        NotDirect: not a tiled 8-bit RGB TIFF in JPEG or JPEG 2000, or other levels.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            if file.is_ndpi or file.is_scn or file.is_bif or file.is_philips:
+                raise NotDirect("a vendor's own TIFF")
+            # levels are pages of their own, or hang below the first one (OME)
+            pages = [*file.pages[:_MOST_PAGES], *(file.pages.first.pages or ())]
+            by_size = {(page.imagewidth, page.imagelength): page for page in reversed(pages) if page.is_tiled}
+            if missing := [size for size in sizes if size not in by_size]:
+                raise NotDirect(f"not tiled at {missing[0][0]} × {missing[0][1]}")
+            return [_tiling(by_size[size]) for size in sizes]
+    except tifffile.TiffFileError as error:
+        raise NotDirect(str(error)) from None
+
+
+def _tiling(page: Any) -> Tiling:
+    if (page.samplesperpixel, page.bitspersample, int(page.planarconfig)) != (3, 8, 1):
+        raise NotDirect(f"{page.samplesperpixel} samples of {page.bitspersample} bits")
+    width, height = page.tilewidth, page.tilelength
+    columns, rows = -(-page.imagewidth // width), -(-page.imagelength // height)
+    if not len(page.dataoffsets) == len(page.databytecounts) == columns * rows:
+        raise NotDirect("its tiles are not listed")
+    return Tiling(
+        (page.imagewidth, page.imagelength), (width, height), columns, rows,
+        tuple(page.dataoffsets), tuple(page.databytecounts), _codec(page, width, height),
+    )  # fmt: skip
+
+
+def _codec(page: Any, width: int, height: int) -> TileCodec:
+    compression, photometric = int(page.compression), int(page.photometric)
+    if compression == _JPEG and photometric in (2, 6):
+        scales = tuple(s for s in _SCALES if width % s == height % s == 0)
+        return JpegTiles(width, height, page.jpegtables or b"", photometric == 6, scales)
+    if compression in (_APERIO_YCBCR, _APERIO_RGB):
+        return Jpeg2000Tiles(width, height, compression == _APERIO_YCBCR)
+    raise NotDirect(f"compression {compression}, photometric {photometric}")

@@ -1,0 +1,150 @@
+"""Compressed TIFF tiles to RGB: JPEG at full, ½, ¼ and ⅛ scale, and JPEG 2000."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import imagecodecs
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+_SOI, _EOI, _SOS, _APP0, _APP15, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xEF, 0xFE
+_FRAMES = (0xC0, 0xC1, 0xC2)
+"""Baseline, extended and progressive: what libjpeg-turbo decodes at 8 bits."""
+_ALL_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+class DamagedTile(Exception):
+    """The bytes are not one whole tile."""
+
+
+class TileCodec(Protocol):
+    """Decodes the tiles of one level."""
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """1, and the whole factors by which it can decode smaller."""
+        ...
+
+    def decode(self, data: bytes, scale: int) -> Pixels:
+        """(height / scale, width / scale, 3) RGB.
+
+        Raises:
+            DamagedTile: cut, flipped, of another size, or not of this codec.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class JpegTiles:
+    """JPEG tiles of one size, with the tables they share.
+
+    Attributes:
+        width, height: of every tile.
+        tables: the abbreviated stream with shared tables; empty without.
+        ycbcr: what the TIFF says the stream holds: YCbCr, else RGB. A stream's own word is not asked, as in libtiff.
+    """
+
+    width: int
+    height: int
+    tables: bytes
+    ycbcr: bool
+    scales: tuple[int, ...]
+
+    def decode(self, data: bytes, scale: int) -> Pixels:
+        """See `TileCodec.decode`."""
+        stream = self._whole(data)
+        height, width = self.height // scale, self.width // scale
+        try:
+            pixels = simplejpeg.decode_jpeg(
+                stream, "RGB", min_height=height, min_width=width, min_factor=scale, strict=True
+            )
+        except ValueError as error:
+            raise DamagedTile(str(error)) from None
+        if pixels.shape != (height, width, 3):
+            raise DamagedTile(f"decodes to {pixels.shape[1]} × {pixels.shape[0]}, not {width} × {height}")
+        return np.asarray(pixels)
+
+    def _whole(self, data: bytes) -> bytes:
+        """One complete stream whose colours mean what the TIFF says; checked before a decoder allocates for it."""
+        adobe = b"\xff\xee" + struct.pack(">H5sHHHB", 14, b"Adobe", 100, 0, 0, self.ycbcr)
+        parts = [b"\xff\xd8", adobe]
+        if self.tables:
+            parts += [segment for _, segment in _segments(self.tables)]
+        for marker, segment in _segments(data):
+            if marker in _ALL_FRAMES:
+                self._check_frame(marker, segment)
+            parts.append(segment)
+        return b"".join(parts)
+
+    def _check_frame(self, marker: int, segment: bytes) -> None:
+        if marker not in _FRAMES or len(segment) < 10:
+            raise DamagedTile(f"JPEG of kind {marker:#x}")
+        precision, height, width, components = struct.unpack(">BHHB", segment[4:10])
+        if (precision, height, width, components) != (8, self.height, self.width, 3):
+            raise DamagedTile(f"is {width} × {height}, {components} × {precision} bit; tiles here are "
+                              f"{self.width} × {self.height}, 3 × 8 bit")  # fmt: skip
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and bytes of every segment but application data and comments; the last is the scan with all behind it."""
+    if data[:2] != bytes((0xFF, _SOI)):
+        raise DamagedTile("does not begin as a JPEG")
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            raise DamagedTile("JPEG markers are broken")
+        marker = data[at + 1]
+        if marker == _SOS:
+            yield marker, data[at:]
+            return
+        if marker == _EOI:
+            return
+        length = 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if not (_APP0 <= marker <= _APP15 or marker == _COM):
+            yield marker, data[at : at + length]
+        at += length
+
+
+@dataclass(frozen=True)
+class Jpeg2000Tiles:
+    """JPEG 2000 tiles of one size; Aperio's 33003 holds YCbCr, 33005 RGB."""
+
+    width: int
+    height: int
+    ycbcr: bool
+    scales: tuple[int, ...] = (1,)
+
+    def decode(self, data: bytes, scale: int) -> Pixels:
+        """See `TileCodec.decode`."""
+        self._check_size(data)
+        try:
+            pixels = imagecodecs.jpeg2k_decode(data)
+        except Exception as error:  # imagecodecs raises its own and plain errors
+            raise DamagedTile(str(error)) from None
+        if pixels.shape != (self.height, self.width, 3) or pixels.dtype != np.uint8:
+            raise DamagedTile(f"decodes to {pixels.dtype} {pixels.shape}")
+        return _from_ycbcr(pixels) if self.ycbcr else np.asarray(pixels)
+
+    def _check_size(self, data: bytes) -> None:
+        """The codestream's own header (ISO 15444-1, SOC and SIZ) before a decoder allocates for it."""
+        if data[:4] != b"\xff\x4f\xff\x51" or len(data) < 40:
+            raise DamagedTile("does not begin as a JPEG 2000 codestream")
+        right, bottom, left, top = struct.unpack(">4I", data[8:24])
+        if (right - left, bottom - top) != (self.width, self.height):
+            raise DamagedTile(f"is {right - left} × {bottom - top}; tiles here are {self.width} × {self.height}")
+
+
+def _from_ycbcr(pixels: Pixels) -> Pixels:
+    """Full-range BT.601, as JFIF defines it."""
+    y, cb, cr = (pixels[..., i].astype(np.float32) for i in range(3))
+    rgb = np.stack(
+        [y + 1.402 * (cr - 128), y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128), y + 1.772 * (cb - 128)], -1
+    )
+    return np.asarray(np.clip(np.rint(rgb), 0, 255), np.uint8)
