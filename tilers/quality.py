@@ -16,24 +16,24 @@ COLUMNS = ("valid", "background", "focus", "dark", "pen")
 
 def measure(patch: NDArray[np.uint8], valid: float, mpp: float) -> tuple[float, ...]:
     """The values of `COLUMNS` for one (P, P, 3) patch at `mpp` µm per pixel."""
-    step = max(1, round(2.0 / mpp))
-    small = _block_means(patch, step)
-    grey = small @ np.array([0.299, 0.587, 0.114])
-    density = -np.log10(np.maximum(small, 1) / 245.0).astype(np.float32)
+    red, green, blue = planes = _block_means(patch, max(1, round(2.0 / mpp)))
+    grey = 0.299 * red + 0.587 * green + 0.114 * blue
+    density = np.log(np.maximum(planes, 1) / np.float32(245)) * np.float32(-1 / np.log(10))
     return (
         valid,
-        float((small > 220).all(axis=2).mean()),
-        float(ndimage.laplace(grey).var()),
+        float((np.minimum(np.minimum(red, green), blue) > 220).mean()),
+        float(ndimage.laplace(grey).var(dtype=np.float64)),
         float((grey < 50).mean()),
-        float(find_pen(density).mean()),
+        float(find_pen(np.moveaxis(density, 0, -1)).mean()),
     )
 
 
-def _block_means(patch: NDArray[np.uint8], step: int) -> NDArray[np.float64]:
-    """Means of step × step pixels; adding strided views is several times faster than a reduction over short axes."""
+def _block_means(patch: NDArray[np.uint8], step: int) -> NDArray[np.float32]:
+    """(3, h, w) means of step × step pixels; adding rows, then strided columns, is much faster than a reduction."""
     side = patch.shape[0] // step * step
-    total = np.zeros((side // step, side // step, 3), np.uint32)
-    for y in range(step):
-        for x in range(step):
-            total += patch[y:side:step, x:side:step]
-    return total / step**2
+    rows = patch[:side, :side].reshape(side // step, step, side * 3)
+    sums = rows[:, 0].astype(np.uint32)
+    for y in range(1, step):
+        sums += rows[:, y]
+    planes = [sum(sums[:, 3 * x + c :: 3 * step] for x in range(step)) for c in range(3)]
+    return np.array(planes, np.float32) / np.float32(step**2)

@@ -33,7 +33,7 @@ from wsi_pipeline.store.publish import publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Raised whenever the same settings would give other pixels, patches or columns."""
 
 

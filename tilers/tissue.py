@@ -63,5 +63,6 @@ def absorbance(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Optical density against this slide's own glass, (H, W, 3), never negative."""
     bright = image.reshape(-1, 3)[image.min(axis=2).ravel() > 150]
     glass = np.percentile(bright, 95, axis=0) if len(bright) > 100 else np.full(3, 245.0)
-    density = -np.log10(np.maximum(image, 1) / np.maximum(glass, 150))
-    return np.asarray(np.maximum(density, 0), np.float32)
+    levels = np.maximum(np.arange(256), 1)[:, None] / np.maximum(glass, 150)
+    table = np.maximum(-np.log10(levels), 0).astype(np.float32)
+    return np.stack([table[:, c][image[..., c]] for c in range(3)], -1)
