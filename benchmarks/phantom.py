@@ -37,7 +37,7 @@ def main(
 ) -> None:  # fmt: skip
     """Measure and print."""
     started = time.monotonic()
-    thumbnail = train_shortcut("thumbnail", training_pool(pool, workers)) if pool else None
+    thumbnail = train_shortcut("thumbnail", training_pool(pool, workers), keep=pool) if pool else None
     readers = Readers(model, earlier, thumbnail)
     cases = draw_cohort(seed, parts)
     found: list[Score] = []

@@ -62,7 +62,7 @@ def _truth(spec: SlideSpec) -> NDArray[np.uint8]:
     layout = lay_out(spec)
     picture = np.full((*layout.tissue.shape, 3), 250, np.uint8)
     picture[layout.tissue] = (205, 209, 214)
-    picture[paint(spec, layout).distractor] = (226, 176, 74)
+    picture[paint(spec, layout).content > 0] = (226, 176, 74)
     picture[layout.lesion > 0] = (179, 38, 30)
     return picture
 

@@ -96,9 +96,12 @@ def as_slide(path: Path, mpp: float | None = None) -> Slide:
 
 @pytest.fixture(scope="session")
 def phantom_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small phantom cases: three slides with a lesion, and one without."""
+    """Two small phantom cases: three slides with a lesion, and one without.
+
+    They hold no distractors: how well the model tells those from lesions is for benchmarks to say.
+    """
     root = tmp_path_factory.mktemp("phantom")
-    size = {"width_mm": 2.4, "height_mm": 2.0, "mpp": 1.0, "factors": (4,)}
+    size = {"width_mm": 2.4, "height_mm": 2.0, "mpp": 1.0, "factors": (4,), "distractors": False}
     sick = draw_case(
         900_000, "test", slides=3, organ="Colon", diagnosis="Tubular adenoma, low grade", extent="focal", **size
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch.nn import functional
 from reporters.profiles import Profile
 from reporters.sequence import Grammar
 from reporters.sequence import Sequence as Input
+from reporters.training.parallel import Replicas, one_core_each
 from wsi_pipeline.events import emit
 
 _EARLY, _MIDDLE = 2, 3
@@ -44,16 +46,18 @@ class TrainingCase:
     """One input and its answer to learn from.
 
     Attributes:
-        tokens: per slide (n, T, D), before the projector; the same T on all of a batch. None for text alone.
+        tokens: per slide (n, T, D), before the projector; the same T on all of a batch. empty for text alone.
         text: the answer.
         truth: for the auxiliary heads; None trains this case without.
         instruction: None for the profile's.
+        given: beginning of the answer that is given, and not learnt.
     """
 
     tokens: Sequence[NDArray[np.float32]]
     text: str
     truth: Truth | None = None
     instruction: str | None = None
+    given: str = ""
 
 
 class Heads(nn.Module):
@@ -63,6 +67,49 @@ class Heads(nn.Module):
         super().__init__()
         self.chunk, self.line = nn.Linear(hidden, classes), nn.Linear(hidden, lines)
         self.slide = nn.Linear(hidden, slides + 1)
+
+
+class Learner(nn.Module):
+    """The model that learns and its heads, as one module."""
+
+    def __init__(self, model: Any, heads: Heads | None) -> None:
+        super().__init__()
+        self.model, self.heads = model, heads
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Answer loss and the sum of auxiliary losses."""
+        hidden, states = self.states(batch)
+        wanted = batch.labels[:, 1:] >= 0
+        logits = self.model.lm_head(hidden[:, :-1][wanted])
+        answer = functional.cross_entropy(logits, batch.labels[:, 1:][wanted])
+        auxiliary = answer.new_zeros(())
+        if self.heads is None:
+            return answer, auxiliary
+        early, middle = states[_EARLY].flatten(0, 1), states[_MIDDLE].flatten(0, 1)
+        for head, state, (where, target) in (
+            (self.heads.chunk, early, batch.chunks),
+            (self.heads.slide, early, batch.slides),
+            (self.heads.line, middle, batch.lines),
+        ):
+            if len(where):
+                auxiliary = auxiliary + functional.cross_entropy(head(state[where]), target)
+        return answer, auxiliary
+
+    def states(self, batch: Batch) -> tuple[Tensor, Any]:
+        """Last hidden state, and those of all layers."""
+        projector = self.model.model.multi_modal_projector
+        soft = projector.mm_soft_emb_norm(batch.features) @ projector.mm_input_projection_weight
+        embeds = self.model.get_input_embeddings()(batch.ids)
+        where = (batch.ids == self.model.config.image_token_index).unsqueeze(-1)
+        embeds = embeds.masked_scatter(where, soft.to(embeds.dtype))
+        out = self.model.model(
+            inputs_embeds=embeds,
+            attention_mask=batch.mask,
+            token_type_ids=batch.types,
+            output_hidden_states=True,
+            use_cache=False,
+        )
+        return out.last_hidden_state, out.hidden_states
 
 
 @dataclass
@@ -101,68 +148,52 @@ class WriterTrainer:
             tokenizer, profile, config.boi_token_index, config.image_token_index, config.eoi_token_index
         )
         hidden = config.text_config.hidden_size
-        self.heads = Heads(hidden, max(classes, 1), max(lines, 1), profile.max_slides or 64)
-        self.use_heads = classes > 0
+        heads = Heads(hidden, classes, max(lines, 1), profile.max_slides or 64) if classes else None
+        self._learner = Learner(model, heads)
         self.end = tokenizer.convert_tokens_to_ids(profile.end)
         self.colon = tokenizer.encode(":", add_special_tokens=False)[0]
         self.pad = tokenizer.pad_token_id or 0
 
-    def fit(self, batches: Iterator[list[TrainingCase]], steps: int, rate: float = 1e-3) -> list[float]:
-        """Take `steps` steps of AdamW with a one-cycle rate; return the answer loss every 50 steps."""
+    def fit(self, streams: Sequence[Iterator[list[TrainingCase]]], steps: int, rate: float = 1e-3) -> list[float]:
+        """Take `steps` steps of AdamW with a one-cycle rate; return the answer loss every 50 steps.
+
+        Every step takes a batch of each stream, at the same time.
+        """
         for parameter in self.model.model.vision_tower.parameters():
             parameter.requires_grad_(False)
-        trained = [p for p in (*self.model.parameters(), *self.heads.parameters()) if p.requires_grad]
+        trained = [p for p in self._learner.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, rate, total_steps=steps, pct_start=max(0.05, 2 / steps)
         )
-        self.model.train()
-        curve, running = [], 0.0
-        for step in range(1, steps + 1):
-            answer, auxiliary = self.losses(self.collate(next(batches)))
-            optimiser.zero_grad()
-            (answer + 0.5 * auxiliary).backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimiser.step()
-            schedule.step()
-            running += float(answer.detach())
-            if step % 50 == 0:
-                curve.append(round(running / 50, 4))
-                emit(
-                    "train.writer",
-                    step=step,
-                    steps=steps,
-                    loss=curve[-1],
-                    auxiliary=round(auxiliary.item(), 4),
-                )
-                running = 0.0
+        replicas = Replicas(self._learner.train(), len(streams))
+        curve: list[float] = []
+        running: list[float] = []
+        with one_core_each():
+            for step in range(1, steps + 1):
+                replicas.gradients(partial(self._loss, running), streams)
+                nn.utils.clip_grad_norm_(trained, 1.0)
+                optimiser.step()
+                schedule.step()
+                if step % 50 == 0:
+                    curve.append(round(float(np.mean(sorted(running))), 4))
+                    emit("train.writer", step=step, steps=steps, loss=curve[-1])
+                    running.clear()
         self.model.eval()
         return curve
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Answer loss and the sum of auxiliary losses."""
-        hidden, states = self._forward(batch)
-        wanted = batch.labels[:, 1:] >= 0
-        logits = self.model.lm_head(hidden[:, :-1][wanted])
-        answer = functional.cross_entropy(logits, batch.labels[:, 1:][wanted])
-        if not self.use_heads:
-            return answer, answer.new_zeros(())
-        early, middle = states[_EARLY].flatten(0, 1), states[_MIDDLE].flatten(0, 1)
-        auxiliary = answer.new_zeros(())
-        for head, state, (where, target) in (
-            (self.heads.chunk, early, batch.chunks),
-            (self.heads.slide, early, batch.slides),
-            (self.heads.line, middle, batch.lines),
-        ):
-            if len(where):
-                auxiliary = auxiliary + functional.cross_entropy(head(state[where]), target)
-        return answer, auxiliary
+    def _loss(self, answers: list[float], learner: Learner, stream: Iterator[list[TrainingCase]]) -> Tensor:
+        """Of the next batch; its answer loss is added to `answers`."""
+        answer, auxiliary = learner(self.collate(next(stream)))
+        answers.append(float(answer.detach()))
+        loss: Tensor = answer + 0.5 * auxiliary
+        return loss
 
     @torch.inference_mode()
     def exact(self, cases: list[TrainingCase]) -> list[bool]:
         """Whether each answer is the most likely one word by word, so that greedy generation writes it."""
         batch = self.collate(cases)
-        hidden, _ = self._forward(batch)
+        hidden, _ = self._learner.states(batch)
         guess = self.model.lm_head(hidden[:, :-1]).argmax(-1)
         label = batch.labels[:, 1:]
         return [bool(ok) for ok in ((guess == label) | (label < 0)).all(1)]
@@ -171,21 +202,6 @@ class WriterTrainer:
         """Share of `exact` answers."""
         right = [ok for i in range(0, len(cases), batch) for ok in self.exact(cases[i : i + batch])]
         return round(float(np.mean(right)), 4)
-
-    def _forward(self, batch: Batch) -> tuple[Tensor, Any]:
-        projector = self.model.model.multi_modal_projector
-        soft = projector.mm_soft_emb_norm(batch.features) @ projector.mm_input_projection_weight
-        embeds = self.model.get_input_embeddings()(batch.ids)
-        where = (batch.ids == self.model.config.image_token_index).unsqueeze(-1)
-        embeds = embeds.masked_scatter(where, soft.to(embeds.dtype))
-        out = self.model.model(
-            inputs_embeds=embeds,
-            attention_mask=batch.mask,
-            token_type_ids=batch.types,
-            output_hidden_states=True,
-            use_cache=False,
-        )
-        return out.last_hidden_state, out.hidden_states
 
     def collate(self, cases: list[TrainingCase]) -> Batch:
         """Pad cases of one T to a batch."""
@@ -200,7 +216,8 @@ class WriterTrainer:
             start, stop = len(made.ids), len(made.ids) + len(answer)
             ids[row, :start], ids[row, start:stop] = made.ids, answer
             types[row, :start], mask[row, :stop] = made.types, 1
-            labels[row, start:stop] = answer
+            given = len(self.tokenizer.encode(case.given, add_special_tokens=False)) if case.given else 0
+            labels[row, start + given : stop] = answer[given:]
             if case.truth is not None:
                 self._aim(case.truth, made, answer, row * length, chunks, slides, lines)
         nothing = np.zeros((0, self.model.config.vision_config.hidden_size), np.float32)

@@ -5,23 +5,42 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from reporters.training.build import Shape, build_model, build_tokenizer
+from reporters.training.writer import WriterTrainer
 from tilers.readers import open_slide
+from workflows.phantom.artefacts import NAMES
 from workflows.phantom.cohort import draw_case, write_cases
 from workflows.phantom.evaluate import WHOLE, Readers, draw_cohort, measure
-from workflows.phantom.lessons import merged_report
+from workflows.phantom.examples import examples
+from workflows.phantom.labels import Labelled, cell_targets
+from workflows.phantom.lessons import LearntSlide, Lessons, merged_report
 from workflows.phantom.pathology import ORGANS, Motif
 from workflows.phantom.pool import build_pool
 from workflows.phantom.robust import HANDLINGS, measure_robustness
 from workflows.phantom.scoring import NOTHING, Said, rates, score, truth_of
 from workflows.phantom.seeds import PARTS, SEEDS, SLIDES, Split, case_seed, require, slide_seed, split_of
 from workflows.phantom.shortcuts import KINDS, right_diagnosis, said_by, train_shortcut
-from workflows.phantom.slide import Focus, SlideSpec, lay_out, make_slide, paint, patches_showing
-from workflows.phantom.tissue import Stains, match_colour
-from workflows.phantom.train import QUICK, train
+from workflows.phantom.slide import (
+    CONTENTS,
+    MOST,
+    Focus,
+    SlideSpec,
+    artefact,
+    lay_out,
+    make_slide,
+    mimic_of,
+    paint,
+    patches_showing,
+)
+from workflows.phantom.tissue import Stains, draw, match_light
+from workflows.phantom.train import PROFILE, QUICK, train
 from workflows.phantom.wording import EXTENSIVE_PATCHES, FOCAL_PATCHES
+from wsi_pipeline.events import listening
 from wsi_pipeline.store.patches import PatchStore
 
 SMALL = {"width_mm": 1.6, "height_mm": 1.2}
@@ -132,29 +151,32 @@ def test_truth_is_written_beside_the_slides(tmp_path: Path) -> None:
         assert len(found.slides) == 2
 
 
-def test_a_lesion_does_not_change_the_light_of_its_place() -> None:
+def through_a_thumbnail(stains: Stains) -> NDArray[np.float64]:
+    """Red light through blocks of about 100 µm."""
+    light = 10 ** -(0.65 * stains.haem + 0.09 * stains.eosin) * (1 - 0.43 * stains.nuclei)
+    return light[:100, :100].reshape(4, 25, 4, 25).mean((1, 3))
+
+
+def test_a_thumbnail_does_not_show_a_texture() -> None:
     rng = np.random.default_rng(0)
-    shape = (90, 90)
-    benign = Stains(*(rng.uniform(0.1, 0.6, shape).astype(np.float32) for _ in range(3)))
-    lesion = Stains(*(rng.uniform(0.2, 1.0, shape).astype(np.float32) for _ in range(3)))
-    matched = match_colour(lesion, benign, np.ones(shape, np.float32))
-
-    def red(stains: Stains) -> float:
-        return float(np.mean(10 ** -(0.65 * stains.haem + 0.09 * stains.eosin) * (1 - 0.43 * stains.nuclei)))
-
-    assert abs(red(lesion) - red(benign)) > 0.05
-    assert abs(red(matched) - red(benign)) < 0.01
+    benign, lesion = (draw(rng, ORGANS[0].diagnoses[k].motif, (104, 104)) for k in (0, 4))
+    matched = match_light(lesion, benign)
+    before, here, after = (through_a_thumbnail(s) for s in (benign, lesion, matched))
+    assert here.std() > 4 * after.std()
+    assert abs(after.mean() - before.mean()) < 0.01
+    # what is finer than a thumbnail's pixel stays
+    assert float(matched.nuclei.std()) > 0.3 * float(lesion.nuclei.std())
 
 
 def test_contrast_goes_from_obvious_to_invisible() -> None:
-    def difference(contrast: float) -> float:
-        here = spec(mm=0.8, contrast=contrast, distractors=False)
+    def nuclei(contrast: float) -> NDArray[np.float32]:
+        here = spec("Adenocarcinoma, moderately differentiated", 0.8, contrast=contrast, distractors=False)
         layout = lay_out(here)
-        inside, outside = layout.lesion > 0, layout.tissue & (layout.lesion == 0)
-        haem = paint(here, layout).stains.nuclei
-        return abs(float(haem[inside].std()) - float(haem[outside].std()))
+        return np.sort(paint(here, layout).stains.nuclei[layout.lesion > 0])
 
-    assert difference(0.0) < 0.25 * difference(1.0)
+    redrawn = nuclei(0.0)
+    away = [float(np.abs(nuclei(contrast) - redrawn).mean()) for contrast in (0.0, 0.2, 1.0)]
+    assert away[0] == 0 < away[1] < away[2]
     assert Motif(10, 4, 2).toward(Motif(20, 8, 4), 0.5) == Motif(15, 6, 3)
 
 
@@ -166,6 +188,53 @@ def test_distractors_leave_lesions_to_be_seen() -> None:
         assert not painting.blurred[layout.lesion > 0].any()
         if painting.overlay is not None:
             assert not painting.overlay[layout.lesion > 0].any()
+
+
+def test_what_lies_where_is_known() -> None:
+    here = spec("Adenocarcinoma, poorly differentiated", mm=0.6, seed=3)
+    layout = lay_out(here)
+    content = paint(here, layout).content
+    assert (content[layout.lesion > 0] == 5).all()
+    assert not np.isin(content[layout.lesion == 0], np.arange(1, MOST)).any()
+    kinds = {
+        int(k)
+        for seed in range(8)
+        for k in np.unique(paint(spec(None, seed=seed), lay_out(spec(None, seed=seed))).content)
+    }
+    assert kinds & {mimic_of(k) for k in range(1, MOST)}
+    assert kinds & {artefact(name) for name in NAMES}
+    plain = spec(None, distractors=False)
+    assert not paint(plain, lay_out(plain)).content.any()
+
+
+def test_quarters_take_their_truth_along() -> None:
+    """Patches whose grey level is their content: whatever is turned and mixed, the two must still agree."""
+    kinds = torch.tensor([0, 1, 5, mimic_of(2), artefact("blood"), artefact("blur")])
+    images = (20 + 10 * kinds).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 28, 28, 3)
+    shares = torch.zeros(len(kinds), 4, 4, CONTENTS)
+    shares[torch.arange(len(kinds)), :, :, kinds] = 1
+    patches = Labelled(images, torch.zeros(len(kinds), dtype=torch.long), shares)
+    (whole,) = cell_targets(patches, (1,)).values()
+    classes = whole[:, 0].argmax(-1)
+    assert len(set(classes.tolist())) == len(kinds)
+    pixels, targets = next(examples(patches, (1, 4), batch=64, seed=0))
+    quarters = pixels.mean(1).unflatten(2, (2, -1)).unflatten(1, (2, -1)).mean((2, 4)).flatten(1)
+    nearest = (quarters.flatten()[:, None] - (images[:, 0, 0, 0].float() / 127.5 - 1)).abs().argmin(-1)
+    assert (targets[4].flatten(0, 1).argmax(-1) == classes[nearest]).float().mean() > 0.9  # stain is varied, too
+    assert (quarters.std(1) > 0.01).float().mean() > 0.3
+    assert torch.allclose(targets[1].sum(-1), torch.ones(64, 1))
+
+
+def test_concluding_is_learnt_from_given_lines() -> None:
+    slides = [LearntSlide(o, d, True, (), np.ones(1, bool), np.ones(1, bool)) for o in ORGANS for d in o.diagnoses]
+    lesson = Lessons(slides, 0).conclude(5)
+    assert lesson.text.startswith(lesson.given)
+    assert lesson.given.count("Slide ") == 5
+    assert not lesson.text.removeprefix(lesson.given).startswith("Slide ")
+    tokenizer = build_tokenizer([lesson.text, PROFILE.opening, PROFILE.prompt, PROFILE.closing])
+    trainer = WriterTrainer(build_model(Shape(), tokenizer, 0), tokenizer, PROFILE, 0)
+    batch = trainer.collate([lesson])
+    assert tokenizer.decode(batch.labels[batch.labels >= 0]) == lesson.text.removeprefix(lesson.given) + "<end_of_turn>"
 
 
 def test_a_perfect_reader_scores_and_errors_are_told_apart() -> None:
@@ -243,7 +312,15 @@ def test_the_recipe_runs_and_its_checkpoint_writes(tmp_path: Path) -> None:
 
     figures = train(tmp_path / "pool", tmp_path / "model", QUICK, workers=2)
     assert figures["parameters"] < 2.5e6
-    assert (tmp_path / "model/model.safetensors").stat().st_size < 10e6
+    weights = tmp_path / "model/model.safetensors"
+    assert weights.stat().st_size < 10e6
     write_cases(tmp_path / "slides", [draw_case(2, "test", slides=1, extent="focal", **SMALL)])
     (outcome,) = wp.run(tmp_path / "slides", tmp_path / "out", model=str(tmp_path / "model"), max_new_tokens=20)
     assert outcome.status == "done"
+    # stopped behind the first cycle of the writer: what was learnt before is not learnt again, and nothing differs
+    max((tmp_path / "pool").glob("writer-*.pt"), key=lambda file: file.stat().st_mtime_ns).unlink()
+    seen: list[str] = []
+    with listening(lambda event: seen.append(event.name)):
+        train(tmp_path / "pool", tmp_path / "again", QUICK, workers=2)
+    assert "train.sheets" not in seen
+    assert digest(tmp_path / "again/model.safetensors") == digest(weights)

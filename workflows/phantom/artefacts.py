@@ -17,6 +17,7 @@ from workflows.phantom.tissue import FIELD_MPP, Field, Stains, smooth_noise
 Mask = NDArray[np.bool_]
 INKS = {"blue": (1.1, 0.6, 0.15), "green": (1.0, 0.3, 0.8), "black": (0.9, 0.9, 0.9), "red": (0.1, 1.0, 0.8)}
 """Absorbance of pens in red, green and blue."""
+NAMES = ("fold", "blood", "pen", "bubble", "dust", "blur")
 _TRIES = 6
 
 

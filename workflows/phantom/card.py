@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _CARD = """\
@@ -17,15 +17,17 @@ job run offline and its quality measurable.
 ## How it was made
 
 `wsi-pipeline phantom train --out FOLDER` with the defaults (`workflows/phantom/train.py`), phantom version
-{phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min, writer {writer} min.
+{phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min, writer {writer} min (slides
+that an earlier, stopped run had made are not counted).
 
 1. {patches:,} patches: of {slides:,} slides of the training seeds, {benign} normal ones per organ and {per_lesion} of
    every other diagnosis, made and tiled by the pipeline itself, and of {sheets:,} sheets crowded with lesions.
-2. The vision tower learns organ × diagnosis of whole patches, their quarters and sixteenths ({tower_steps:,} steps),
-   lesions and benign patches, distractors among them, in equal numbers.
+2. The vision tower learns organ × diagnosis, mimics and artefacts of whole patches, their quarters and sixteenths
+   ({tower_cycles} steps in cycles of the
+   learning rate), as many patches with a lesion as without, half of them put together from quarters of two.
 3. The language model learns to write the report of parts composed patch by patch of those slides, 1 to 12 slides, at
-   1 and 4 tokens per patch, and to merge the conclusions of windows ({cycles} steps in cycles of the learning rate; the
-   loss is on the answer, three auxiliary heads are thrown away).
+   1 and 4 tokens per patch, to conclude from given lines, and to merge the conclusions of windows ({cycles} steps in
+   cycles of the learning rate; the loss is on the answer, three auxiliary heads are thrown away).
 
 ## Input
 
@@ -63,9 +65,14 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     return _CARD.format(
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
-        cycles=" + ".join(f"{steps:,}" for steps, _ in figures["recipe"]["writer"]),
+        cycles=_cycles(figures["recipe"]["writer"]),
+        tower_cycles=_cycles(figures["recipe"]["tower"]),
         millions=figures["parameters"] / 1e6,
         rows=rows,
         curve=curve,
         tables="".join(printed),
     )
+
+
+def _cycles(planned: Sequence[tuple[int, float]]) -> str:
+    return " + ".join(f"{steps:,}" for steps, _ in planned)

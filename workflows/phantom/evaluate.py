@@ -167,7 +167,7 @@ def _draft(
 
 
 def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder: Path, names: Sequence[str]) -> Said:
-    """A checkpoint of the first phantom, whose answers end in one diagnosis and `Seen on: 2`."""
+    """Another checkpoint; answers of the first phantom's end in one diagnosis and `Seen on: 2`."""
     model = _loaded(name)
     tokens = {}
     for slide, store in stores.items():
@@ -175,6 +175,8 @@ def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder:
             model.encoder.encode(store, "earlier", 4, folder / f"{slide}.zarr")
             tokens[slide] = TokenStore(folder / f"{slide}.zarr")
     draft = _draft(model, part, {s: stores[s] for s in tokens}, tokens, None)
+    if draft.diagnosis:
+        return said_in_draft(draft, names)
     if len(draft.unparsed) < 2 or not draft.unparsed[1].startswith("Seen on: "):
         return NOTHING
     seen = tuple(int(n) for n in draft.unparsed[1].removeprefix("Seen on: ").split(","))

@@ -19,16 +19,17 @@ from reporters.training.writer import TrainingCase, Truth
 from workflows.phantom.cohort import MAX_SLIDES, draw_findings
 from workflows.phantom.labels import CLASSES, number_of
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
+from workflows.phantom.slide import SHOWN_FROM
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
 from wsi_pipeline.models.pixels import pool_grid
 
 Rows = NDArray[np.float16]
 
-SHOWN_FROM = 0.05
-"""Share of a patch from which it counts as lesion in a lesson."""
 _NOTHING_BELOW = 0.005
 _WHOLE = 0.3
 """Share of slides that are taken as they are."""
+_SLIDES, _MOST_PARTS = {1: 40, 4: 24}, 12
+"""Slides in a batch by tokens per patch, and parts at the most."""
 _NOISE = 0.06
 """Relative to the tokens' own standard deviation."""
 
@@ -120,6 +121,13 @@ class Lessons:
         instruction = profile.merge_prompt.format(findings=list_findings(texts))
         return TrainingCase((), merged_report(organ, windows, findings), None, instruction)
 
+    def conclude(self, slides: int) -> TrainingCase:
+        """The lines of a part's slides, given, to be concluded from: cheap practice, without any patches."""
+        organ = ORGANS[self._rng.integers(len(ORGANS))]
+        text = write_report(organ, slides, draw_findings(self._rng, organ, slides))
+        given = text[: text.index(f"{organ.name}, {organ.procedure};")]
+        return TrainingCase((), text, given=given)
+
     def _slide(self, organ: Organ, shown: PartFinding | None, composed: bool) -> tuple[Rows, NDArray[np.bool_]]:
         """Tokens of one slide and which of its patches show the lesion."""
         rng = self._rng
@@ -134,7 +142,7 @@ class Lessons:
         benign = np.concatenate([self._benign(organ) for _ in range(int(rng.integers(1, 3)))])
         if rng.random() < 0.5:
             benign = np.concatenate([view[source.clear], benign])
-        few = min(len(benign), int(rng.integers(2, 19)))
+        few = min(len(benign), int(rng.integers(2, 14)))
         benign = benign[np.sort(rng.choice(len(benign), few, replace=False))]
         # lesion patches lie together: all within a stretch twice their number
         start = int(rng.integers(0, few + 1))
@@ -157,7 +165,7 @@ class Lessons:
     def stream(self, grow: int, grids: tuple[int, ...], profile: Profile) -> Iterator[list[TrainingCase]]:
         """Batches without end, each of one T; parts grow from 1–3 slides to `MAX_SLIDES` over the first `grow`.
 
-        One batch in six is about merging windows.
+        One batch in six is about merging windows, one about concluding from lines.
         """
         step = 0
         while True:
@@ -166,9 +174,14 @@ class Lessons:
             if step % 6 == 0:
                 yield [self.merge(int(self._rng.integers(2, most + 1)), profile) for _ in range(6)]
                 continue
+            if step % 6 == 3:
+                yield [self.conclude(int(self._rng.integers(1, most + 1))) for _ in range(16)]
+                continue
             grid = int(self._rng.choice(grids))
-            size = max(3, 12 // (1 + most // 5) * (2 if grid == 1 else 1))
-            yield [self.part(int(self._rng.integers(1, most + 1)), grid) for _ in range(size)]
+            slides = int(self._rng.integers(1, most + 1))
+            # parts of about the same length waste no padding
+            size = min(_MOST_PARTS, max(3, _SLIDES[min(grid, 4)] // slides))
+            yield [self.part(int(self._rng.integers(slides, min(slides + 1, most) + 1)), grid) for _ in range(size)]
 
 
 def merged_report(organ: Organ, windows: int, findings: tuple[PartFinding, ...]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same seed would give another slide or text; frozen by `tests/workflows/test_frozen.py`."""
 
 

@@ -15,7 +15,7 @@ from tilers.tile import tile
 from workflows.phantom.cohort import draw_slide
 from workflows.phantom.pathology import ORGANS, VERSION, Diagnosis, Organ, organ_named
 from workflows.phantom.seeds import Split, case_seed, slide_seed
-from workflows.phantom.slide import Layout, SlideSpec, make_slide
+from workflows.phantom.slide import CONTENTS, MOST, SlideSpec, lay_out, paint, scan_painting, write_slide
 from workflows.phantom.tissue import FIELD_MPP
 from workflows.phantom.wording import Extent
 from wsi_pipeline.cases import Slide
@@ -35,14 +35,19 @@ class PoolSlide:
     Attributes:
         spec: how it was made.
         store: its patches.
-        lesion: (N, CELLS, CELLS) share of each cell that the lesion covers.
+        shares: (N, CELLS, CELLS, CONTENTS) share of each cell that holds each content.
         file_bytes: size of the slide file, which is deleted once tiled.
     """
 
     spec: SlideSpec
     store: Path
-    lesion: NDArray[np.float32]
+    shares: NDArray[np.float16]
     file_bytes: int
+
+    @property
+    def lesion(self) -> NDArray[np.float32]:
+        """(N, CELLS, CELLS) share of each cell that the lesion covers."""
+        return np.asarray(self.shares[..., 1:MOST].sum(-1), np.float32)
 
     @property
     def organ(self) -> Organ:
@@ -90,7 +95,7 @@ def build_pool(root: Path, specs: list[SlideSpec], workers: int) -> Iterator[Poo
     root.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
         for made in pool.map(_make_one, [root] * len(specs), specs, chunksize=4):
-            if len(made.lesion):
+            if len(made.shares):
                 yield made
 
 
@@ -99,24 +104,30 @@ def _make_one(root: Path, spec: SlideSpec) -> PoolSlide:
     truth = store.with_suffix(".npz")
     if not truth.exists():
         file = root / f"{spec.seed}.{'svs' if spec.layout == 'svs' else 'tif'}"
-        layout = make_slide(file, spec)
+        painting = paint(spec, lay_out(spec))
+        write_slide(file, spec, scan_painting(spec, painting))
         tile(Slide(str(spec.seed), file), TileSettings(), store)
-        shares = lesion_shares(layout, PatchStore(store), spec.mpp)
-        np.savez(truth, lesion=shares, file_bytes=file.stat().st_size)
+        shares = content_shares(painting.content, PatchStore(store), spec.mpp)
+        partial = truth.with_suffix(".partial.npz")
+        np.savez(partial, shares=shares, file_bytes=file.stat().st_size)
         file.unlink()
+        partial.rename(truth)
     known = np.load(truth)
-    return PoolSlide(spec, store, known["lesion"], int(known["file_bytes"]))
+    return PoolSlide(spec, store, known["shares"], int(known["file_bytes"]))
 
 
-def lesion_shares(layout: Layout, store: PatchStore, mpp: float) -> NDArray[np.float32]:
-    """(N, CELLS, CELLS) share of each cell of each patch that lesions cover."""
+def content_shares(content: NDArray[np.uint8], store: PatchStore, mpp: float) -> NDArray[np.float16]:
+    """(N, CELLS, CELLS, CONTENTS) share of each cell of each patch that holds each content."""
     cell = store.facts.patch_level0 * mpp / FIELD_MPP / CELLS
-    height, width = layout.lesion.shape
-    integral = np.zeros((height + 1, width + 1))
-    integral[1:, 1:] = (layout.lesion > 0).cumsum(0).cumsum(1)
+    height, width = content.shape
     steps = np.arange(CELLS + 1) * cell
     x = np.clip(np.rint(store.coords[:, :1] * mpp / FIELD_MPP + steps), 0, width).astype(int)
     y = np.clip(np.rint(store.coords[:, 1:] * mpp / FIELD_MPP + steps), 0, height).astype(int)
-    corner = integral[y[:, :, None], x[:, None, :]]
-    area = corner[:, 1:, 1:] - corner[:, :-1, 1:] - corner[:, 1:, :-1] + corner[:, :-1, :-1]
-    return np.asarray(area / cell**2, np.float32)
+    shares = np.zeros((len(store), CELLS, CELLS, CONTENTS), np.float16)
+    for number in np.unique(content):
+        integral = np.zeros((height + 1, width + 1))
+        integral[1:, 1:] = (content == number).cumsum(0).cumsum(1)
+        corner = integral[y[:, :, None], x[:, None, :]]
+        area = corner[:, 1:, 1:] - corner[:, :-1, 1:] - corner[:, 1:, :-1] + corner[:, :-1, :-1]
+        shares[..., number] = area / cell**2
+    return shares

@@ -21,7 +21,8 @@ from workflows.phantom.tissue import (
     smooth_noise,
 )
 
-_BAND_UM = 512
+_BAND_UM = 128
+"""Few enough rows that a band stays in the cache."""
 _BANK = 2048
 
 

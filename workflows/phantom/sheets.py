@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import CELLS, draw_contrast
 from workflows.phantom.seeds import Split, case_seed, slide_seed
-from workflows.phantom.slide import Focus, SlideSpec, lay_out, render
+from workflows.phantom.slide import CONTENTS, Focus, SlideSpec, lay_out, paint, scan_painting
 from workflows.phantom.tissue import FIELD_MPP
 from wsi_pipeline.models.pixels import resize
 
@@ -31,8 +31,6 @@ _TISSUE_FROM = 0.1
 _FIRST = 500_000
 """Seeds of sheets lie behind those of the pool."""
 _GROUP = 50
-MOST = max(len(organ.diagnoses) for organ in ORGANS)
-"""Diagnoses of the organ that has most."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,12 @@ class Sheets:
     Attributes:
         images: (n, px, px, 3) uint8.
         organs: (n,) place in `ORGANS`.
-        shares: (n, CELLS, CELLS, diagnoses) share of each cell under each diagnosis of the organ; 0 is none.
+        shares: (n, CELLS, CELLS, CONTENTS) share of each cell that holds each content of the organ.
     """
 
     images: NDArray[np.uint8]
     organs: NDArray[np.int64]
-    shares: NDArray[np.float32]
+    shares: NDArray[np.float16]
 
 
 def make_sheets(root: Path, split: Split, count: int, pixels: int, workers: int) -> Iterator[Sheets]:
@@ -89,7 +87,8 @@ def _cut(case: int, pixels: int) -> Sheets:
     )
     spec = SlideSpec(seed, organ.name, foci, _MM, _MM, contrast=draw_contrast(rng), mpp=_MPP)
     layout = lay_out(spec)
-    image = render(spec, layout)
+    painting = paint(spec, layout)
+    image = scan_painting(spec, painting)
     offset = rng.uniform(0, _MM * 1000 - 3 * _EDGE_UM, 2)
     images, shares = [], []
     for y in range(3):
@@ -98,12 +97,12 @@ def _cut(case: int, pixels: int) -> Sheets:
             if _crop(layout.tissue, top, left, FIELD_MPP).mean() < _TISSUE_FROM:
                 continue
             images.append(_crop(image, top, left, _MPP))
-            shares.append(_cells(_crop(layout.lesion, top, left, FIELD_MPP)))
+            shares.append(_cells(_crop(painting.content, top, left, FIELD_MPP)))
     small = resize(torch.from_numpy(np.stack(images)), pixels).permute(0, 2, 3, 1).numpy() if images else None
     return Sheets(
         small if small is not None else np.zeros((0, pixels, pixels, 3), np.uint8),
         np.full(len(images), number),
-        np.array(shares, np.float32).reshape(len(images), CELLS, CELLS, MOST),
+        np.array(shares, np.float16).reshape(len(images), CELLS, CELLS, CONTENTS),
     )
 
 
@@ -112,7 +111,7 @@ def _crop(field: NDArray[np.generic], top: float, left: float, mpp: float) -> ND
     return field[y : y + side, x : x + side]
 
 
-def _cells(lesion: NDArray[np.generic]) -> NDArray[np.float32]:
-    side = lesion.shape[0] // CELLS
-    blocks = lesion[: side * CELLS, : side * CELLS].reshape(CELLS, side, CELLS, side)
-    return np.stack([(blocks == k).mean((1, 3)) for k in range(MOST)], -1).astype(np.float32)
+def _cells(content: NDArray[np.generic]) -> NDArray[np.float16]:
+    side = content.shape[0] // CELLS
+    blocks = content[: side * CELLS, : side * CELLS].reshape(CELLS, side, CELLS, side)
+    return np.stack([(blocks == k).mean((1, 3)) for k in range(CONTENTS)], -1).astype(np.float16)

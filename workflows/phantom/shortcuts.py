@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workflows.phantom.labels import CLASSES, number_of
-from workflows.phantom.pathology import Organ
+from workflows.phantom.pathology import VERSION, Organ
 from workflows.phantom.pool import PoolSlide
 from workflows.phantom.scoring import Said
+from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
 
 Kind = Literal["thumbnail", "colour", "file"]
@@ -80,8 +82,24 @@ class Shortcut:
         return np.asarray(self.network(scaled).softmax(-1).numpy())
 
 
-def train_shortcut(kind: Kind, slides: Sequence[PoolSlide], seed: int = 0, steps: int = 2500) -> Shortcut:
-    """Train on whole slides of known diagnosis."""
+def train_shortcut(
+    kind: Kind, slides: Sequence[PoolSlide], seed: int = 0, steps: int = 1500, keep: Path | None = None
+) -> Shortcut:
+    """Train on whole slides of known diagnosis; with a folder to `keep` it in, once."""
+    known = fingerprint(version=VERSION, kind=kind, seed=seed, steps=steps, slides=[s.spec.seed for s in slides])
+    file = keep / f"shortcut-{known}.pt" if keep else None
+    if file is None or not file.exists():
+        shortcut = _trained(kind, slides, seed, steps)
+        if file:
+            torch.save((shortcut.network.state_dict(), shortcut.centre, shortcut.scale), file)
+        return shortcut
+    weights, centre, scale = torch.load(file, weights_only=True)
+    network = _network(kind, centre.shape[-1])
+    network.load_state_dict(weights)
+    return Shortcut(kind, network.eval(), centre, scale)
+
+
+def _trained(kind: Kind, slides: Sequence[PoolSlide], seed: int, steps: int) -> Shortcut:
     torch.manual_seed(seed)
     seen = np.stack([evidence(kind, PatchStore(s.store), s.file_bytes) for s in slides])
     inputs = torch.from_numpy(seen)
@@ -89,7 +107,7 @@ def train_shortcut(kind: Kind, slides: Sequence[PoolSlide], seed: int = 0, steps
     axes = (0, 2, 3) if kind == "thumbnail" else (0,)
     centre, scale = inputs.mean(axes, keepdim=True), inputs.std(axes, keepdim=True) + 1e-6
     inputs = (inputs - centre) / scale
-    network = _convolutions() if kind == "thumbnail" else _layers(inputs.shape[1])
+    network = _network(kind, inputs.shape[-1])
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     network.train()
@@ -106,15 +124,15 @@ def train_shortcut(kind: Kind, slides: Sequence[PoolSlide], seed: int = 0, steps
     return Shortcut(kind, network.eval(), centre, scale)
 
 
-def _convolutions() -> nn.Module:
-    blocks: list[nn.Module] = []
-    for before, after in ((3, 24), (24, 48), (48, 96)):
+def _network(kind: Kind, size: int) -> nn.Module:
+    """Of thumbnails, or of `size` numbers."""
+    if kind != "thumbnail":
+        return nn.Sequential(nn.Linear(size, 96), nn.ReLU(), nn.Dropout(0.2), nn.Linear(96, len(CLASSES)))
+    blocks: list[nn.Module] = [nn.Conv2d(3, 24, 4, stride=2, padding=1), nn.BatchNorm2d(24), nn.ReLU()]
+    for before, after in ((24, 48), (48, 96)):
         blocks += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*blocks, nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(384, len(CLASSES)))
-
-
-def _layers(size: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(size, 96), nn.ReLU(), nn.Dropout(0.2), nn.Linear(96, len(CLASSES)))
+    head = (nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(384, len(CLASSES)))
+    return nn.Sequential(*blocks, *head)
 
 
 def said_by(shortcut: Shortcut, organ: Organ, slides: Sequence[PatchStore]) -> Said:
@@ -135,12 +153,13 @@ def said_by(shortcut: Shortcut, organ: Organ, slides: Sequence[PatchStore]) -> S
 
 
 def right_diagnosis(shortcut: Shortcut, slides: Sequence[PoolSlide]) -> float:
-    """Share of slides whose diagnosis is the likeliest among those of the organ, which is told."""
+    """Share of slides whose lesion is the likeliest among those of the organ: organ and that there is one are told."""
     hits = []
     for slide in slides:
         seen = evidence(shortcut.kind, PatchStore(slide.store), slide.file_bytes)[None]
-        own = [number_of(slide.organ, d) for d in slide.organ.diagnoses]
-        hits.append(slide.organ.diagnoses[int(shortcut.probabilities(seen)[0, own].argmax())] == slide.diagnosis)
+        lesions = slide.organ.lesions
+        own = [number_of(slide.organ, d) for d in lesions]
+        hits.append(lesions[int(shortcut.probabilities(seen)[0, own].argmax())] == slide.diagnosis)
     return float(np.mean(hits))
 
 

@@ -16,14 +16,31 @@ from scipy import ndimage
 
 from tilers.readers.base import PHANTOM_MARKER
 from workflows.phantom import artefacts
-from workflows.phantom.pathology import VERSION, Motif, Organ, organ_named
+from workflows.phantom.pathology import ORGANS, VERSION, Motif, Organ, organ_named
 from workflows.phantom.scanner import draw_scanner, scan
-from workflows.phantom.tissue import FIELD_MPP, Field, Stains, Window, draw, flatten, match_colour, smooth_noise, varied
+from workflows.phantom.tissue import FIELD_MPP, Field, Stains, Window, draw, match_light, smooth_noise, varied
 
 PATCH_UM = 768
 """Edge of the squares that extents are counted in."""
 SHOWN_FROM = 0.05
 """Share of such a square that a lesion covers where the square shows it."""
+_COARSE = 4
+MOST = max(len(organ.diagnoses) for organ in ORGANS)
+"""Diagnoses of the organ that has most."""
+REDRAWN = 2 * MOST - 1
+"""Normal tissue drawn anew, with the border of a lesion."""
+CONTENTS = REDRAWN + 1 + len(artefacts.NAMES)
+"""Numbers that a place's content can have."""
+
+
+def mimic_of(diagnosis: int) -> int:
+    """The number of the mimic of an organ's diagnosis."""
+    return MOST - 1 + diagnosis
+
+
+def artefact(name: str) -> int:
+    """The number of an artefact."""
+    return REDRAWN + 1 + artefacts.NAMES.index(name)
 
 
 @dataclass(frozen=True)
@@ -52,8 +69,8 @@ class SlideSpec:
         organ: its name.
         foci: lesions; none on a benign slide.
         width_mm, height_mm: the scanned area.
-        contrast: how far a lesion's texture is from the benign one: 1 as drawn, 0 no different.
-        distractors: benign mimics, blood, folds, ink, bubbles, dust and blur, where the seed puts them.
+        contrast: how far a lesion's texture is from the benign one: 1 as drawn, 0 normal tissue drawn anew.
+        distractors: benign mimics, redrawn tissue, blood, folds, ink, bubbles, dust and blur, where the seed puts them.
         mpp: µm per pixel of level 0 (1.0, 0.5, 0.25: 10X, 20X, 40X).
         shift_um: right and down by which the scan's origin differs from the layout's.
         factors: downsample of each further level.
@@ -98,13 +115,14 @@ class Painting:
         stains: what is in the tissue.
         overlay: absorbance (h, w, 3) of what lies on the glass.
         blurred: where the scan is out of focus.
-        distractor: where there is something that is neither normal tissue nor lesion.
+        content: what a place shows, as a number: 0 normal tissue, k diagnosis k of the organ, then `mimic_of(k)`,
+            `REDRAWN`, and `artefact(name)`.
     """
 
     stains: Stains
     overlay: Field | None
     blurred: NDArray[np.bool_]
-    distractor: NDArray[np.bool_]
+    content: NDArray[np.uint8]
 
 
 def lay_out(spec: SlideSpec) -> Layout:
@@ -159,7 +177,11 @@ def write_slide(path: Path, spec: SlideSpec, image: NDArray[np.uint8]) -> None:
 
 def render(spec: SlideSpec, layout: Layout) -> NDArray[np.uint8]:
     """Level-0 pixels, (h, w, 3)."""
-    painting = paint(spec, layout)
+    return scan_painting(spec, paint(spec, layout))
+
+
+def scan_painting(spec: SlideSpec, painting: Painting) -> NDArray[np.uint8]:
+    """Level-0 pixels, (h, w, 3)."""
     rng = np.random.default_rng([VERSION, spec.seed, 2])
     scanner = draw_scanner(rng)
     image = scan(rng, scanner, painting.stains, painting.overlay, painting.blurred, spec.mpp)
@@ -180,55 +202,67 @@ def paint(spec: SlideSpec, layout: Layout) -> Painting:
 
     benign = texture(organ.benign.motif)
     stains = draw(rng, benign, shape)
-    distractor = np.zeros(shape, bool)
+    content = np.zeros(shape, np.uint8)
     if spec.distractors:
-        stains, distractor = _mimics(rng, stains, layout.tissue, organ, texture)
+        stains = _mimics(rng, stains, content, layout.tissue, organ, texture)
     lesions = np.random.default_rng([VERSION, spec.seed, 4])
     for number in np.unique(layout.lesion[layout.lesion > 0]):
         motif = benign.toward(texture(organ.diagnoses[number].motif), spec.contrast)
         stains = _inlay(lesions, stains, motif, layout.lesion == number, matched=True)
-    distractor &= layout.lesion == 0
+    cover = ndimage.gaussian_filter(layout.tissue.astype(np.float32), 1)
     overlay: Field | None = None
     blurred = np.zeros(shape, bool)
-    cover = ndimage.gaussian_filter(layout.tissue.astype(np.float32), 1)
     if spec.distractors:
         taboo = ndimage.binary_dilation(layout.lesion > 0, iterations=8)
         if rng.random() < 0.3:
             thickness = artefacts.fold(rng, shape)
-            cover, distractor = cover * thickness, distractor | (thickness > 1.3)
+            cover = cover * thickness
+            content[layout.tissue & (thickness > 1.3)] = artefact("fold")
         if rng.random() < 0.3:
             stains, where = artefacts.blood(rng, stains, taboo)
-            cover, distractor = np.maximum(cover, where), distractor | where
-        for chance, kind in ((0.2, artefacts.pen), (0.2, artefacts.bubble), (0.35, artefacts.dust)):
+            cover = np.maximum(cover, where)
+            content[where] = artefact("blood")
+        for chance, name, kind in _ON_GLASS:
             if rng.random() < chance:
                 ink, where = kind(rng, taboo)
-                overlay, distractor = ink if overlay is None else overlay + ink, distractor | where
+                overlay = ink if overlay is None else overlay + ink
+                content[where] = artefact(name)
         if rng.random() < 0.2:
             blurred = artefacts.blur(rng, taboo)
-    return Painting(Stains(*(m * cover for m in stains.maps)), overlay, blurred, distractor | blurred)
+            content[layout.tissue & blurred] = artefact("blur")
+    content = np.where(layout.lesion > 0, layout.lesion, content)
+    return Painting(Stains(*(m * cover for m in stains.maps)), overlay, blurred, content)
+
+
+_ON_GLASS = ((0.2, "pen", artefacts.pen), (0.2, "bubble", artefacts.bubble), (0.35, "dust", artefacts.dust))
 
 
 def _mimics(
-    rng: np.random.Generator, stains: Stains, tissue: NDArray[np.bool_], organ: Organ, texture: Callable[[Motif], Motif]
-) -> tuple[Stains, NDArray[np.bool_]]:
-    """Up to three foci of benign tissue that look like something: mimics, or the same texture drawn anew.
+    rng: np.random.Generator,
+    stains: Stains,
+    content: NDArray[np.uint8],
+    tissue: NDArray[np.bool_],
+    organ: Organ,
+    texture: Callable[[Motif], Motif],
+) -> Stains:
+    """Up to three foci of benign tissue that look like something, entered into `content`.
 
-    The latter have the border of a lesion and nothing else of it.
+    Each is the mimic of a lesion, or the same texture drawn anew: that has a lesion's border and nothing else of it.
     """
-    motifs = [organ.benign.motif, *(d.mimic for d in organ.lesions if d.mimic)]
-    covered = np.zeros(tissue.shape, bool)
+    options = {REDRAWN: organ.benign.motif}
+    options |= {mimic_of(k): d.mimic for k, d in enumerate(organ.diagnoses) if d.mimic}
     for _ in range(int(rng.integers(0, 4))):
         where = _focus(rng, tissue, rng.uniform(0.5, 1.1), None) & tissue
-        motif = motifs[int(rng.integers(len(motifs)))]
-        stains = _inlay(rng, stains, texture(motif), where, matched=rng.random() < 0.5)
-        covered |= where
-    return stains, covered
+        number = list(options)[int(rng.integers(len(options)))]
+        stains = _inlay(rng, stains, texture(options[number]), where, matched=rng.random() < 0.5)
+        content[where] = number
+    return stains
 
 
 def _inlay(
     rng: np.random.Generator, stains: Stains, motif: Motif, where: NDArray[np.bool_], *, matched: bool
 ) -> Stains:
-    """Draw `motif` where asked, on the crop that needs it; `matched` gives it the mean colour of what was there."""
+    """Draw `motif` where asked, on the crop that needs it; `matched` gives it the light of what was there."""
     rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
     if not len(rows):
         return stains
@@ -241,7 +275,7 @@ def _inlay(
     weight = ndimage.gaussian_filter(where[window].astype(np.float32), 3)
     drawn = draw(rng, motif, weight.shape)
     if matched:
-        drawn = match_colour(flatten(drawn), before, weight)
+        drawn = match_light(drawn, before)
     after = before.blend(drawn, weight)
     changed = []
     for whole, part in zip(stains.maps, after.maps, strict=True):
@@ -294,11 +328,23 @@ def _focus(
     height, width = tissue.shape
     radius = mm * 1000 / FIELD_MPP / 2
     if place is not None:
-        cx, cy = place[0] * width, place[1] * height
+        cy, cx = place[1] * height, place[0] * width
     else:
-        inner = ndimage.distance_transform_edt(tissue)
+        inner = _depth(tissue)
         eligible = np.argwhere(inner > min(radius * 0.6, inner.max() * 0.7))
-        cy, cx = eligible[rng.integers(len(eligible))]
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    outline = radius * (1 + 0.15 * smooth_noise(rng, tissue.shape, 200))
-    return np.asarray(np.hypot(y - cy, x - cx) < outline)
+        cy, cx = (eligible[rng.integers(len(eligible))] + 0.5) * _COARSE
+    reach = int(radius * 1.7)
+    ragged = 1 + 0.15 * smooth_noise(rng, (2 * reach + 1, 2 * reach + 1), 200)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    blob = np.hypot(y, x) < radius * ragged
+    where = np.zeros(tissue.shape, bool)
+    top, left = round(cy) - reach, round(cx) - reach
+    rows, columns = slice(max(0, top), top + len(blob)), slice(max(0, left), left + len(blob))
+    there = where[rows, columns]
+    there |= blob[rows.start - top :, columns.start - left :][: there.shape[0], : there.shape[1]]
+    return where
+
+
+def _depth(tissue: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance from the edge in pixels, of every `_COARSE`-th pixel of every `_COARSE`-th row."""
+    return np.asarray(ndimage.distance_transform_edt(tissue[::_COARSE, ::_COARSE]) * _COARSE)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from workflows.phantom.pathology import Motif
@@ -46,8 +47,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale_um: flo
     step = max(1.0, sigma / 2)
     small = (max(4, int(shape[0] / step) + 4), max(4, int(shape[1] / (step * aspect)) + 4))
     noise = ndimage.gaussian_filter(rng.standard_normal(small, np.float32), 2.0 if step > 1 else sigma)
-    noise = ndimage.zoom(noise, (shape[0] / small[0], shape[1] / small[1]), order=1, grid_mode=True, mode="nearest")
-    noise = noise[: shape[0], : shape[1]]
+    noise = np.asarray(Image.fromarray(noise).resize(shape[::-1], Image.Resampling.BILINEAR))
     return np.asarray((noise - noise.mean()) / (noise.std() + 1e-6), np.float32)
 
 
@@ -74,47 +74,53 @@ def varied(rng: np.random.Generator, motif: Motif) -> Motif:
     )
 
 
-def flatten(stains: Stains, share: float = 0.8, sigma_um: float = 30.0) -> Stains:
-    """Take most of what a thumbnail could see out of a texture: variation slower than a few dozen µm."""
-    flat = []
-    for m in stains.maps:
-        slow = ndimage.gaussian_filter(m, sigma_um / FIELD_MPP, mode="reflect")
-        flat.append(np.clip(m - share * (slow - slow.mean()), 0, None).astype(np.float32))
-    return Stains(flat[0], flat[1], np.minimum(flat[2], 1))
+_LIGHT_UM, _ROUNDS = 20.0, 6
+"""Light is matched in means over this length, so many times: nothing slower than some 80 µm is left of a texture."""
+_KEPT_UM = 60.0
+"""Of the tissue that was there before, what is slower than this stays."""
+_FAINT = 0.05
+"""Stain that there is everywhere, so that it can be made stronger."""
 
 
-def match_colour(stains: Stains, target: Stains, inside: Field) -> Stains:
-    """Scale haematoxylin and eosin until the mean light through `inside` is that of `target`.
+def match_light(stains: Stains, target: Stains) -> Stains:
+    """Stain a texture anew until, a little out of focus, as much light goes through it as through `target`.
 
-    What is left to tell the two apart is texture. Red is governed by haematoxylin, green by both, so the two
-    scales are found in turn.
+    What is left to tell the two apart is what a thumbnail cannot resolve. Red is governed by haematoxylin, green by
+    both, so the two are scaled in turn, everywhere by as much as is needed there.
     """
-    wanted = _mean_light(target, inside)
-    haem = eosin = 1.0
-    for _ in range(6):
-        found = _mean_light(_scaled(stains, haem, eosin), inside)
-        haem = float(np.clip(haem * np.log(wanted[0]) / np.log(found[0]), 0.3, 3))
-        found = _mean_light(_scaled(stains, haem, eosin), inside)
-        eosin = float(np.clip(eosin * np.log(wanted[1]) / np.log(found[1]), 0.3, 3))
-    return _scaled(stains, haem, eosin)
+    red, green = (_slow_density(target, channel, _KEPT_UM) for channel in (0, 1))
+    matched = Stains(np.maximum(stains.haem, _FAINT), np.maximum(stains.eosin, _FAINT), stains.nuclei)
+    for _ in range(_ROUNDS):
+        haem = _needed(red, matched, 0)
+        nuclei = np.minimum(matched.nuclei * haem, 1)
+        matched = Stains(np.clip(matched.haem * haem, _LEAST, _STRONGEST), matched.eosin, nuclei)
+        eosin = _needed(green, matched, 1)
+        matched = Stains(matched.haem, np.clip(matched.eosin * eosin, _LEAST, _STRONGEST), matched.nuclei)
+    return matched
 
 
-def _scaled(stains: Stains, haem: float, eosin: float) -> Stains:
-    return Stains(stains.haem * haem, stains.eosin * eosin, np.minimum(stains.nuclei * haem, 1).astype(np.float32))
+_LEAST, _STRONGEST = np.float32(0.001), np.float32(3)
 
 
-def _mean_light(stains: Stains, inside: Field) -> tuple[float, float]:
-    """Mean transmitted red and green over `inside`, nuclei taken as a share of each map pixel."""
-    haem, eosin, nuclei = (m[::3, ::3] for m in stains.maps)
-    weight = inside[::3, ::3]
-    share = NUCLEUS_AREA * nuclei
-    light = []
-    for channel in (0, 1):
-        by_haem, by_eosin = (float(colour[channel]) for colour in STAIN_COLOURS)
-        stroma = np.power(10, -(haem * by_haem + eosin * by_eosin))
-        mixed = stroma * (1 - share * (1 - 10 ** (-NUCLEUS_HAEM * by_haem)))
-        light.append(float((mixed * weight).sum() / max(weight.sum(), 1e-6)))
-    return min(light[0], 0.999), min(light[1], 0.999)
+def _needed(wanted: Field, stains: Stains, channel: int) -> Field:
+    """Times which a stain is needed for the wanted absorbance, at most four times more or less."""
+    ratio = np.clip(wanted / _slow_density(stains, channel, _LIGHT_UM), 0.25, 4)
+    return np.asarray(Image.fromarray(ratio).resize(stains.haem.shape[::-1], Image.Resampling.BILINEAR))
+
+
+def _slow_density(stains: Stains, channel: int, over_um: float) -> Field:
+    """Absorbance in red (0) or green (1) of the mean light over so many µm, on every second pixel.
+
+    Nuclei are taken as a share of each map pixel.
+    """
+    by_haem, by_eosin = (float(colour[channel]) for colour in STAIN_COLOURS)
+    density = stains.haem * np.float32(-np.log(10) * by_haem)
+    density += stains.eosin * np.float32(-np.log(10) * by_eosin)
+    light = np.exp(density, out=density)
+    light *= 1 - stains.nuclei * np.float32(NUCLEUS_AREA * (1 - 10 ** (-NUCLEUS_HAEM * by_haem)))
+    coarse = np.asarray(Image.fromarray(light).reduce(2))
+    slow = ndimage.gaussian_filter(coarse, over_um / FIELD_MPP / 2, mode="reflect", truncate=3)
+    return np.asarray(np.maximum(-np.log10(np.minimum(slow, 1)), 0.002), np.float32)
 
 
 def draw(rng: np.random.Generator, motif: Motif, shape: tuple[int, int]) -> Stains:

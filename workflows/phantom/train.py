@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
-from reporters.training.tower import CellClassifier, as_pixels, train_tower, turned
-from reporters.training.writer import WriterTrainer
+from reporters.training.tower import CellClassifier, train_tower
+from reporters.training.writer import TrainingCase, WriterTrainer
 from workflows.phantom.card import model_card
 from workflows.phantom.cohort import MAX_SLIDES
+from workflows.phantom.examples import as_pixels, examples, turned
 from workflows.phantom.labels import (
     CLASSES,
+    TOWER_CLASSES,
     Labelled,
     cell_targets,
     labelled_pool,
@@ -28,18 +31,24 @@ from workflows.phantom.labels import (
     small_patches,
     together,
 )
-from workflows.phantom.lessons import SHOWN_FROM, LearntSlide, Lessons, merged_report, shows_lesion, shows_nothing
+from workflows.phantom.lessons import LearntSlide, Lessons, merged_report, shows_lesion, shows_nothing
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
 from workflows.phantom.scoring import BUCKETS
 from workflows.phantom.seeds import Split, require
 from workflows.phantom.sheets import Sheets, make_sheets
-from workflows.phantom.wording import PartFinding, write_report
+from workflows.phantom.slide import lay_out, patches_showing
+from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
 from wsi_pipeline.events import emit
 from wsi_pipeline.models.pixels import pool_grid
+from wsi_pipeline.store.fingerprint import fingerprint
 
 GRIDS = (1, 4)
 """Tokens per patch the checkpoint is trained with."""
+_STREAMS = 2
+"""Batches per step, a core for each; part of the recipe, whatever the machine has."""
+TRAINING = 3
+"""Raised whenever the same recipe would train other weights, so that nothing learnt before is taken for it."""
 TOWER_GRIDS = (1, 4, 16)
 """Cells per patch the tower is taught on: finer ones teach where, and lower its false alarms."""
 
@@ -69,75 +78,123 @@ class Recipe:
     """Sizes of a training run; the defaults made the shipped checkpoint."""
 
     benign: int = 60
-    per_lesion: int = 60
-    sheets: int = 5450
-    tower_steps: int = 14000
+    per_lesion: int = 44
+    sheets: int = 2600
+    tower: tuple[tuple[int, float], ...] = ((6000, 1e-3), (4500, 1e-3))
+    """Steps and highest rate of each cycle."""
     views: int = 4
-    writer: tuple[tuple[int, float], ...] = ((6000, 1e-3), (5000, 6e-4))
-    """Steps and highest rate of each cycle; parts grow over the first two fifths of the first."""
+    writer: tuple[tuple[int, float], ...] = ((2500, 1.2e-3),)
+    """The same; parts grow over the first two fifths of the first."""
     exam: int = 200
     seed: int = 0
 
 
-QUICK = Recipe(benign=2, per_lesion=2, sheets=4, tower_steps=20, views=1, writer=((16, 1e-3), (8, 6e-4)), exam=4)
+QUICK = Recipe(benign=2, per_lesion=2, sheets=4, tower=((20, 1e-3),), views=1, writer=((16, 1e-3), (8, 6e-4)), exam=4)
 """Runs through every step in a minute or two."""
 
 
 def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, Any]:
     """Run the whole recipe and save the checkpoint to `out`; return the figures of its card.
 
+    Slides, the tower and each cycle of the writer are kept in `work`: a run that was stopped goes on behind the last
+    of them that it finished. The minutes of its card are then those of the last run.
+
     Args:
-        work: folder for the pool (about 6 GB); kept, so that a second run starts at the tower.
+        work: folder for what is made on the way (about 6 GB).
         out: folder of the checkpoint.
         recipe: sizes and seed.
         workers: processes that make slides.
     """
     started = time.monotonic()
     pool = training_pool(work, workers, recipe)
-    held_out = _pool(work, "calibration", max(2, recipe.benign // 5), max(2, recipe.per_lesion // 10), workers)
+    held_out = _pool(work, "calibration", max(1, recipe.benign // 5), max(2, recipe.per_lesion // 10), workers)
     pooled = time.monotonic()
     tokenizer = build_tokenizer(_all_texts())
     shape = Shape(context=PROFILE.context)
     model = build_model(shape, tokenizer, recipe.seed)
+    vision = model.model.vision_tower
 
-    patches = together(labelled_pool(pool, shape.pixels), labelled_sheets(_sheets(work, recipe, shape.pixels, workers)))
-    classifier = train_tower(
-        model.model.vision_tower, patches.images, cell_targets(patches, TOWER_GRIDS),
-        steps=recipe.tower_steps, seed=recipe.seed, weights=_even(patches),
-    )  # fmt: skip
-    patch_accuracy = _patch_accuracy(classifier, labelled_pool(held_out, shape.pixels))
-    towered = time.monotonic()
-    emit("train.measured", what="tower", **patch_accuracy)
+    sizes = {name: getattr(recipe, name) for name in ("seed", "benign", "per_lesion", "sheets")}
 
+    @cache
+    def patches() -> Labelled:
+        sheets = labelled_sheets(_sheets(work, recipe, shape.pixels, workers))
+        return together(labelled_pool(pool, shape.pixels), sheets)
+
+    towers = []
+    for cycle, (steps, rate) in enumerate(recipe.tower):
+        sizes["tower"] = recipe.tower[: cycle + 1]
+        learn = partial(_learn_tower, vision, patches, held_out, shape.pixels, recipe.seed + cycle, steps, rate)
+        towers.append(_kept(work, "tower", sizes, vision, learn))
+    tower = towers[-1]
+    emit("train.measured", what="tower", **tower["accuracy"])
     slides = _learn(model, pool, shape.pixels, recipe.views, recipe.seed)
-    fresh = _learn(model, held_out, shape.pixels, 1, recipe.seed)
-    curve: list[float] = []
+    writer = []
     for cycle, (steps, rate) in enumerate(recipe.writer):
         trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
         grow = 2 * steps // 5 if cycle == 0 else 0
-        lessons = Lessons(slides, recipe.seed + cycle).stream(grow, GRIDS, PROFILE)
-        curve += trainer.fit(lessons, steps, rate)
-    exact = _exact(trainer, fresh, recipe.exam)
-    finished = time.monotonic()
+        seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
+        streams = [Lessons(slides, seed).stream(grow, GRIDS, PROFILE) for seed in seeds]
+        sizes |= {"views": recipe.views, "writer": recipe.writer[: cycle + 1]}
+        writer.append(_kept(work, "writer", sizes, model, partial(_learn_writer, trainer, streams, steps, rate)))
+    curve = [loss for cycle in writer for loss in cycle["loss"]]
     figures = {
         "phantom_version": VERSION,
         "recipe": asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),
         "slides": len(pool),
-        "patches": len(patches.images),
-        "held_out_patch_accuracy": patch_accuracy,
-        "held_out_exact_reports": exact,
+        "patches": tower["patches"],
+        "held_out_patch_accuracy": tower["accuracy"],
+        "held_out_exact_reports": _exact(trainer, _learn(model, held_out, shape.pixels, 1, recipe.seed), recipe.exam),
         "answer_loss": curve[:: max(1, len(curve) // 24)],
         "minutes": {
             "pool": round((pooled - started) / 60, 1),
-            "tower": round((towered - pooled) / 60, 1),
-            "writer": round((finished - towered) / 60, 1),
+            "tower": round(sum(cycle["minutes"] for cycle in towers), 1),
+            "writer": round(sum(cycle["minutes"] for cycle in writer), 1),
         },
     }
     save_checkpoint(out, model, tokenizer, PROFILE, shape)
     (out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
     (out / "README.md").write_text(model_card(figures))
     return figures
+
+
+def _kept(
+    work: Path, name: str, recipe: dict[str, Any], module: nn.Module, learn: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Let `module` learn, or give it what it learnt in an earlier run by the same recipe; the figures of that."""
+    file = work / f"{name}-{fingerprint(phantom=VERSION, training=TRAINING, profile=PROFILE, recipe=recipe)}.pt"
+    if not file.exists():
+        started = time.monotonic()
+        figures = learn()
+        figures["minutes"] = round((time.monotonic() - started) / 60, 1)
+        torch.save({"weights": module.state_dict(), "figures": figures}, file.with_suffix(".partial"))
+        file.with_suffix(".partial").rename(file)
+    known = torch.load(file, weights_only=True)
+    module.load_state_dict(known["weights"])
+    return dict(known["figures"])
+
+
+def _learn_tower(
+    vision: Any,
+    patches: Callable[[], Labelled],
+    held_out: list[PoolSlide],
+    pixels: int,
+    seed: int,
+    steps: int,
+    rate: float,
+) -> dict[str, Any]:
+    learnt = patches()
+    streams = [examples(learnt, TOWER_GRIDS, 24, _STREAMS * seed + k) for k in range(_STREAMS)]
+    classifier = train_tower(vision, TOWER_CLASSES, streams, steps, rate, seed)
+    accuracy = _patch_accuracy(classifier, labelled_pool(held_out, pixels))
+    return {"patches": len(learnt.images), "accuracy": accuracy}
+
+
+def _learn_writer(
+    trainer: WriterTrainer, streams: list[Iterator[list[TrainingCase]]], steps: int, rate: float
+) -> dict[str, Any]:
+    return {"loss": trainer.fit(streams, steps, rate)}
 
 
 def training_pool(work: Path, workers: int = 2, recipe: Recipe | None = None) -> list[PoolSlide]:
@@ -177,26 +234,25 @@ def _sheets(work: Path, recipe: Recipe, pixels: int, workers: int) -> list[Sheet
     return sheets
 
 
-def _even(patches: Labelled) -> Tensor:
-    """Weights that draw as many patches with a lesion as without."""
-    lesion = patches.lesion > SHOWN_FROM
-    share = lesion.double().mean().clamp(1e-3, 1 - 1e-3)
-    return torch.where(lesion, 0.5 / share, 0.5 / (1 - share))
-
-
 @torch.inference_mode()
 def _patch_accuracy(classifier: CellClassifier, patches: Labelled) -> dict[str, float]:
-    """On cells that are clearly one class: share right, and share of normal ones called a lesion."""
+    """On cells that are clearly one class: share right, and share of normal ones and of distractors called a lesion."""
     images, targets = patches.images, cell_targets(patches, GRIDS)
-    logits = [classifier(as_pixels(images[i : i + 128]), GRIDS) for i in range(0, len(images), 128)]
+    logits = [classifier(as_pixels(images[i : i + 128]), GRIDS)[0] for i in range(0, len(images), 128)]
     figures = {}
     for grid in GRIDS:
         guess = torch.cat([part[grid] for part in logits]).argmax(-1)
         clear = targets[grid].amax(-1) > 0.99
         truth = targets[grid].argmax(-1)
-        normal = clear & (truth < len(ORGANS))
-        figures[f"right, T={grid}"] = round(float((guess == truth)[clear].float().mean()), 4)
-        figures[f"normal called lesion, T={grid}"] = round(float((guess >= len(ORGANS))[normal].float().mean()), 4)
+        called = (guess >= len(ORGANS)) & (guess < len(CLASSES))
+        lesion = clear & (truth >= len(ORGANS)) & (truth < len(CLASSES))
+        for name, hit, of in (
+            ("right", guess == truth, clear),
+            ("lesions right", guess == truth, lesion),
+            ("normal called lesion", called, clear & (truth < len(ORGANS))),
+            ("distractors called lesion", called, clear & (truth >= len(CLASSES))),
+        ):
+            figures[f"{name}, T={grid}"] = round(float(hit[of].float().mean()), 4)
     return figures
 
 
@@ -205,8 +261,7 @@ def _learn(model: Any, slides: list[PoolSlide], pixels: int, views: int, seed: i
     """Tokens of every slide at the finest trained T, turned and stained in several ways; the first is as scanned."""
     random = np.random.default_rng([seed, 5])
     learnt = []
-    for slide in slides:
-        scanned = small_patches(slide, pixels)
+    for slide, scanned in zip(slides, small_patches(slides, pixels), strict=True):
         tokens = []
         for view in range(views):
             images = as_pixels(scanned if view == 0 else turned(scanned, int(random.integers(8))))
@@ -214,7 +269,7 @@ def _learn(model: Any, slides: list[PoolSlide], pixels: int, views: int, seed: i
             stained = ((images + 1) / 2 + 1e-3) ** power * 2 - 1
             hidden = model.model.vision_tower(pixel_values=stained).last_hidden_state
             tokens.append(pool_grid(hidden, max(GRIDS)).half().numpy())
-        extensive = len(slide.spec.foci) > 0 and slide.spec.foci[0].mm >= 0.9
+        extensive = patches_showing(lay_out(slide.spec)) >= EXTENSIVE_PATCHES
         lesion, clear = shows_lesion(slide.lesion), shows_nothing(slide.lesion)
         learnt.append(LearntSlide(slide.organ, slide.diagnosis, extensive, tuple(tokens), lesion, clear))
         if len(learnt) % 100 == 0:

@@ -52,8 +52,12 @@ def phantom() -> None:
 @click.option("--diagnosis", help="Of the first part, as `phantom list` prints it. [drawn]")
 @click.option("--extent", type=click.Choice(["focal", "extensive"]), help="Of every lesion. [drawn]")
 @click.option("--lesion-mm", type=float, help="Diameter of each focus. [drawn]")
-@click.option("--place", type=(float, float), help="Centre of the first focus, fractions of width and height. [drawn]")
-@click.option("--contrast", type=click.FloatRange(0, 1), help="From 1, obvious, to 0, invisible. [1]")
+@click.option(
+    "--place",
+    type=(click.FloatRange(0, 1), click.FloatRange(0, 1)),
+    help="Centre of the first focus, fractions of width and height. [drawn]",
+)
+@click.option("--contrast", type=click.FloatRange(0, 1), help="From 1, obvious, to 0, as normal tissue drawn anew. [1]")
 @click.option("--magnification", type=click.Choice(["10", "20", "40"]), help="Of level 0. [drawn]")
 @click.option("--levels", help="Downsamples of further levels, such as 4,16; none for no pyramid. [drawn]")
 @click.option("--file-layout", type=click.Choice(["svs", "tiff"]), help="[drawn]")
@@ -127,13 +131,13 @@ def list_() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("phantom-pool"),
     show_default=True,
-    help="Folder for training slides, about 6 GB; kept.",
+    help="Folder for slides and what was learnt, about 6 GB; kept.",
 )
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make slides.")
 @click.option("--quick", is_flag=True, help="A few slides and steps: tries the recipe out, learns little.")
 @log_option
 def train(out: Path, work: Path, workers: int, quick: bool, json_log: bool) -> None:
-    """Train the phantom checkpoint again, with fixed seeds: about an hour on two cores."""
+    """Train the phantom checkpoint again, with fixed seeds: one to two hours on two cores. A stopped run goes on."""
     import json
 
     from workflows.phantom.train import QUICK, Recipe
