@@ -46,7 +46,7 @@ class TrainingCase:
     """One input and its answer to learn from.
 
     Attributes:
-        tokens: per slide (n, T, D), before the projector; the same T on all of a batch. empty for text alone.
+        tokens: per slide (n, T, D), before the projector; the same T on all of a batch. Empty for text alone.
         text: the answer.
         truth: for the auxiliary heads; None trains this case without.
         instruction: None for the profile's.
