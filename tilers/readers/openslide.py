@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tilers.geometry import Box
 from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number
+from tilers.readers.dicom_colour import check_colours
 from wsi_pipeline.cases.files import files_of
 
 
@@ -19,17 +20,22 @@ class OpenSlideReader:
 
     Raises:
         openslide.OpenSlideError: OpenSlide cannot open it.
+        ContradictedColours: it is DICOM, and its colours would come out wrong.
     """
 
     name = "openslide"
 
     def __init__(self, path: Path) -> None:
-        self._file = files_of(path)[0] if path.is_dir() else path
+        files = files_of(path)
+        self._file = files[0] if path.is_dir() else path
         if openslide.OpenSlide.detect_format(self._file) is None:
             raise openslide.OpenSlideUnsupportedFormatError("not a format OpenSlide knows")
         self._slide = openslide.OpenSlide(self._file)
         self._lock = threading.Lock()
         facts = self._slide.properties
+        if facts.get(openslide.PROPERTY_NAME_VENDOR) == "dicom":
+            for file in files:
+                check_colours(file)
         self.size = self._slide.dimensions
         self.level_sizes = tuple(self._slide.level_dimensions)
         self.downsamples = tuple(float(d) for d in self._slide.level_downsamples)

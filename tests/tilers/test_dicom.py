@@ -1,0 +1,53 @@
+"""DICOM slides made here: levels, concatenations, and colours that the header gets wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tilers.dicoms import write_dicom
+from tests.tilers.tiffs import Pixels
+from tilers.readers import open_slide
+from wsi_pipeline.cases.files import slides_in
+from wsi_pipeline.errors import SlideError
+
+
+@pytest.fixture
+def image() -> Pixels:
+    blotches = np.random.default_rng(0).integers(60, 255, (14, 20, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(blotches).resize((1000, 700), Image.Resampling.BICUBIC))
+
+
+def test_levels_in_instances_of_their_own_are_one_slide(tmp_path: Path, image: Pixels) -> None:
+    slide = open_slide(write_dicom(tmp_path / "slide", image, factors=(1, 4), mpp=0.2527)).reader
+    assert slide.vendor == "dicom"
+    assert slide.level_sizes == ((1000, 700), (250, 175))
+    assert slide.mpp_xy == pytest.approx((0.2527, 0.2527))
+    assert _difference(slide.read(0, 0, 0, 1000, 700), image) < 3
+    assert _difference(slide.read(1, 0, 0, 250, 175), np.asarray(Image.fromarray(image).reduce(4))) < 3
+
+
+def test_a_concatenation_is_one_slide_and_reads_like_one_instance(tmp_path: Path, image: Pixels) -> None:
+    whole = open_slide(write_dicom(tmp_path / "whole", image)).reader
+    concatenation = write_dicom(tmp_path / "case" / "slide", image, concatenated=3)
+    assert slides_in(concatenation) == [concatenation]
+    parts = open_slide(concatenation).reader
+    assert parts.size == whole.size
+    assert np.array_equal(parts.read(0, 0, 0, 1000, 700), whole.read(0, 0, 0, 1000, 700))
+
+
+def test_a_header_that_says_rgb_over_ycbcr_frames_is_refused(tmp_path: Path, image: Pixels) -> None:
+    with pytest.raises(SlideError, match=r"01-0\.dcm says its colours are RGB, its JPEG frames are YCbCr; set"):
+        open_slide(write_dicom(tmp_path / "slide", image, photometric="RGB"))
+
+
+def test_frames_that_are_rgb_as_the_header_says_are_read(tmp_path: Path, image: Pixels) -> None:
+    slide = open_slide(write_dicom(tmp_path / "slide", image, photometric="RGB", coded_rgb=True)).reader
+    assert _difference(slide.read(0, 0, 0, 1000, 700), image) < 3
+
+
+def _difference(found: Pixels, wanted: Pixels) -> float:
+    return float(np.abs(found.astype(int) - wanted).mean())
