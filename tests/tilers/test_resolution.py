@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+import tifffile
 
-from tests.conftest import MakeSlide
+from tests.conftest import MakeSlide, tissue_image
 from tilers.readers import open_slide
+from tilers.readers.ome import ome_mpp
 from tilers.resolution import Resolution, resolve
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings, parse_resolution
@@ -59,3 +61,23 @@ def test_resolutions_in_words(text: str, mpp: float) -> None:
 def test_what_is_no_resolution(text: str) -> None:
     with pytest.raises(ValueError, match="10X"):
         parse_resolution(text)
+
+
+@pytest.mark.parametrize("reader", ["direct", "openslide", "tiffslide"])
+@pytest.mark.parametrize(("size", "unit"), [(0.2527, "µm"), (252.7, "nm"), (2.527e-4, "mm")])
+def test_ome_physical_sizes_count_in_every_reader(tmp_path: Path, reader: str, size: float, unit: str) -> None:
+    path = tmp_path / "slide.ome.tif"
+    stated = {f"PhysicalSize{axis}": size for axis in "XY"} | {f"PhysicalSize{axis}Unit": unit for axis in "XY"}
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        image = tissue_image(512, 512)
+        writer.write(image, tile=(256, 256), photometric="rgb", compression="jpeg", metadata={"axes": "YXS"} | stated)
+    slide = open_slide(path, reader).reader
+    found = resolve(path, slide, None, TileSettings())
+    slide.close()
+    assert found.source == "vendor"
+    assert found.mpp == pytest.approx(0.2527)
+
+
+@pytest.mark.parametrize("text", ["<OME", '<!DOCTYPE x [<!ENTITY a "b">]><OME/>', "<OME><Image/></OME>", "no XML"])
+def test_ome_xml_that_states_nothing_is_none(text: str) -> None:
+    assert ome_mpp(text) is None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tilers.geometry import Box
 from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number
 from tilers.readers.dicom_colour import check_colours
+from tilers.readers.ome import ome_mpp
 from wsi_pipeline.cases.files import files_of
 
 
@@ -45,7 +46,8 @@ class OpenSlideReader:
         mpp_y = number(facts.get(openslide.PROPERTY_NAME_MPP_Y))
         # for generic TIFF these fields come from the resolution tags, which are often a scanner's dpi
         low_trust = self.vendor == "generic-tiff"
-        self.mpp_xy = (mpp_x, mpp_y) if mpp_x and mpp_y and not low_trust else None
+        stated = (mpp_x, mpp_y) if mpp_x and mpp_y and not low_trust else None
+        self.mpp_xy = stated or ome_mpp(facts.get("tiff.ImageDescription"))
         self.tiff_mpp = mpp_x if low_trust else None
         self.bounds = self._bounds()
         self.is_phantom = PHANTOM_MARKER in facts.get("tiff.ImageDescription", "")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tilers.geometry import Box
 from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number
+from tilers.readers.ome import ome_mpp
 
 
 class TiffSlideReader:
@@ -33,7 +34,8 @@ class TiffSlideReader:
         mpp_x, mpp_y = number(facts.get("tiffslide.mpp-x")), number(facts.get("tiffslide.mpp-y"))
         # without a vendor's header the figures come from the resolution tags, which are often a dpi
         low_trust = self.vendor in (None, "generic-tiff")
-        self.mpp_xy = (mpp_x, mpp_y) if mpp_x and mpp_y and not low_trust else None
+        stated = (mpp_x, mpp_y) if mpp_x and mpp_y and not low_trust else None
+        self.mpp_xy = stated or ome_mpp(facts.get("tiff.ImageDescription"))
         self.tiff_mpp = mpp_x if low_trust else None
         self.bounds = Box(0, 0, *self.size)
         self.is_phantom = PHANTOM_MARKER in str(facts.get("tiff.ImageDescription") or "")
