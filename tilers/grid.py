@@ -25,23 +25,22 @@ def tissue_fractions(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]
     return np.asarray((area / (px * py)).ravel())
 
 
-def fragments(mask: NDArray[np.bool_], grid: Grid, kept: NDArray[np.intp], smallest: float) -> NDArray[np.intp]:
+def fragments(mask: NDArray[np.bool_], grid: Grid, kept: NDArray[np.intp]) -> NDArray[np.intp]:
     """Patches that catch pieces of tissue which no kept patch touches: for each piece the patch with most of it.
 
     Args:
         mask: tissue over the grid's bounds.
         grid: the patches.
         kept: indices of patches that are kept anyway.
-        smallest: mask pixels below which a piece is dust.
     """
     pieces, count = ndimage.label(mask)
     touched = np.unique(pieces[covered(mask.shape, grid, kept)])
     owner = _owners(mask.shape, grid)
+    windows = ndimage.find_objects(pieces)
     found = []
     for piece in np.setdiff1d(np.arange(1, count + 1), touched):
-        inside = pieces == piece
-        if inside.sum() >= smallest:
-            found.append(int(np.bincount(owner[inside]).argmax()))
+        inside = windows[piece - 1]
+        found.append(int(np.bincount(owner[inside][pieces[inside] == piece]).argmax()))
     return np.unique(np.array(found, np.intp))
 
 

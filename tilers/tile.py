@@ -33,7 +33,7 @@ from wsi_pipeline.store.publish import publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 3
+ALGORITHM = 4
 """Raised whenever the same settings would give other pixels, patches or columns."""
 
 
@@ -51,10 +51,6 @@ def patches_fingerprint(slide: Slide, settings: TileSettings) -> str:
     return fingerprint(
         stage="tile", schema=SCHEMA, algorithm=ALGORITHM, settings=settings, input=identity, mpp=slide.mpp
     )
-
-
-_FRAGMENT_UM = 150.0
-"""A piece of tissue of this square or more gets a patch, even where it fills less than the threshold."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +116,7 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings) -> Survey:
     unknown = tissue_fractions(overview.undecodable, grid)
     # where the overview does not decode, tissue is possible: such patches are read, or counted as unreadable
     enough = np.flatnonzero(tissue + unknown >= max(settings.min_tissue, 1e-6))
-    smallest = _FRAGMENT_UM**2 / overview.mpp**2
-    candidates = np.union1d(enough, fragments(mask, grid, enough, smallest))
+    candidates = np.union1d(enough, fragments(mask, grid, enough))
     return Survey(opened, resolution, overview, mask, grid, tissue, candidates, tuple(warnings))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import threshold_otsu
+from skimage.filters import apply_hysteresis_threshold, threshold_otsu
 from skimage.morphology import remove_small_holes, remove_small_objects
 
 Mask = NDArray[np.bool_]
 
-_MIN_TISSUE_UM2 = 50.0 * 50.0
-"""Smaller islands are dust."""
+SMALLEST_UM = 30.0
+"""Edge of the smallest island that is tissue, a few cells; smaller ones are dust."""
 _MAX_HOLE_UM2 = 250.0 * 250.0
 """Smaller gaps inside tissue (lumina, fat) belong to it."""
 _CHROMA_FLOOR, _CHROMA_CEILING = 0.035, 0.14
@@ -33,7 +33,8 @@ def find_tissue(image: NDArray[np.uint8], mpp: float) -> Mask:
 
     Eosin and haematoxylin absorb green most; glass, dust and black pen absorb all colours alike, and
     coloured pens absorb red (blue, green pen) or leave it as the only colour. So tissue is where the
-    absorbance of green exceeds the mean of all by more than a threshold found by Otsu within fixed limits.
+    absorbance of green exceeds the mean of all by more than a threshold found by Otsu within fixed limits, and
+    beside that wherever it exceeds the lower limit: pale rims belong to what they surround.
 
     Args:
         image: bright-field overview.
@@ -46,8 +47,8 @@ def find_tissue(image: NDArray[np.uint8], mpp: float) -> Mask:
     candidates = stain[stain > 0.02]
     otsu = threshold_otsu(candidates) if candidates.size > 64 and np.ptp(candidates) > 0 else _CHROMA_CEILING
     threshold = float(np.clip(0.6 * otsu, _CHROMA_FLOOR, _CHROMA_CEILING))
-    mask = (stain > threshold) & ~find_pen(smooth)
-    mask = remove_small_objects(mask, max_size=max(1, round(_MIN_TISSUE_UM2 / mpp**2)))
+    mask = apply_hysteresis_threshold(np.where(find_pen(smooth), 0, stain), _CHROMA_FLOOR, threshold)
+    mask = remove_small_objects(mask, max_size=max(1, round((SMALLEST_UM / mpp) ** 2)))
     return np.asarray(remove_small_holes(mask, max_size=max(1, round(_MAX_HOLE_UM2 / mpp**2))))
 
 

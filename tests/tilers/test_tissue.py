@@ -8,9 +8,14 @@ from tilers.geometry import make_grid
 from tilers.grid import tissue_fractions
 from tilers.overview import read_overview
 from tilers.readers import open_slide
+from tilers.tile import survey
 from tilers.tissue import find_pen, find_tissue
+from workflows.phantom.glass import BLANK, SPECKS, make_glass
 from workflows.phantom.pathology import ORGANS, Organ
 from workflows.phantom.slide import SlideSpec, make_slide
+from workflows.phantom.tissue import FIELD_MPP
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.settings import TileSettings
 
 MPP = 8.0
 
@@ -65,3 +70,22 @@ def test_patches_with_phantom_tissue_are_found(organ: Organ, tmp_path: Path) -> 
     found = tissue_fractions(find_tissue(overview.image, overview.mpp), grid) >= 0.05
     assert found[truth >= 0.1].all()
     assert not found[truth == 0].any()
+
+
+def test_specks_of_a_few_cells_get_patches_and_blank_glass_none(tmp_path: Path) -> None:
+    truth = make_glass(tmp_path / "specks.svs", SPECKS, 7)
+    found = survey(Slide("specks", tmp_path / "specks.svs"), TileSettings())
+    place = (truth.specks * FIELD_MPP / found.resolution.mpp // found.grid.step).astype(int)
+    assert len(place) > 3
+    assert set(place[:, 0] * found.grid.columns + place[:, 1]) <= set(found.candidates)
+    make_glass(tmp_path / "blank.svs", BLANK, 7)
+    assert not len(survey(Slide("blank", tmp_path / "blank.svs"), TileSettings()).candidates)
+
+
+def test_pale_rims_belong_to_the_tissue_they_surround() -> None:
+    y, x = np.mgrid[0:300, 0:400]
+    away = np.hypot(y - 150, x - 200)
+    image = np.full((300, 400, 3), 243, np.uint8)
+    image[away < 110] = (228, 208, 228)  # too pale by itself where strong stain sets the threshold
+    image[away < 90] = (150, 60, 140)
+    assert find_tissue(image, MPP)[150, 305]
