@@ -12,7 +12,6 @@ CHECKPOINT = ROOT / "wsi_pipeline/models/phantom"
 TABLES = {
     "From slide files to report text": "phantom.txt",
     "The same slides handled differently": "robustness.txt",
-    "Shortcuts, contrast and novelty": "shortcuts.txt",
 }
 
 

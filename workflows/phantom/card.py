@@ -21,10 +21,12 @@ job run offline and its quality measurable.
 that an earlier, stopped run had made are not counted).
 
 1. {patches:,} patches: of {slides:,} slides of the training seeds, {benign} normal ones per organ and {per_lesion} of
-   every other diagnosis, made and tiled by the pipeline itself, and of {sheets:,} sheets crowded with lesions.
+   every other diagnosis, made and tiled by the pipeline itself, and of {lesion_sheets:,} sheets crowded with lesions
+   and {mimic_sheets:,} crowded with mimics.
 2. The vision tower learns organ × diagnosis, mimics and artefacts of whole patches, their quarters and sixteenths
    ({tower_cycles} steps in cycles of the
-   learning rate), as many patches with a lesion as without, half of them put together from quarters of two.
+   learning rate; sheets crowded with mimics join in the last), as many patches with a lesion as without, half of them
+   put together from quarters of two.
 3. The language model learns to write the report of parts composed patch by patch of those slides, 1 to 12 slides, at
    1 and 4 tokens per patch, to conclude from given lines, and to merge the conclusions of windows ({cycles} steps in
    cycles of the learning rate; the loss is on the answer, three auxiliary heads are thrown away).
@@ -65,8 +67,8 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     return _CARD.format(
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
-        cycles=_cycles(figures["recipe"]["writer"]),
-        tower_cycles=_cycles(figures["recipe"]["tower"]),
+        cycles=_cycles([steps for steps, _ in figures["recipe"]["writer"]]),
+        tower_cycles=_cycles([cycle["steps"] for cycle in figures["recipe"]["tower"]]),
         millions=figures["parameters"] / 1e6,
         rows=rows,
         curve=curve,
@@ -74,5 +76,5 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     )
 
 
-def _cycles(planned: Sequence[tuple[int, float]]) -> str:
-    return " + ".join(f"{steps:,}" for steps, _ in planned)
+def _cycles(steps: Sequence[int]) -> str:
+    return " + ".join(f"{n:,}" for n in steps)

@@ -1,7 +1,8 @@
-"""Sheets: small scans crowded with lesions and mimics, cut into patches in memory, for the tower alone.
+"""Sheets: small scans crowded with lesions or their mimics, cut into patches in memory, for the tower alone.
 
-A slide of the pool takes a second and shows its lesion in a few of fourteen patches. A sheet skips file and tiler,
-shows several lesions of its organ side by side, and is cut at a random offset: many times the lesions per second.
+A slide of the pool takes a second and shows its lesion in a few of fourteen patches, a mimic in fewer. A sheet skips
+file and tiler, shows several foci of its organ side by side, and is cut at a random offset: many times the foci per
+second.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import CELLS, draw_contrast
 from workflows.phantom.seeds import Split, case_seed, slide_seed
-from workflows.phantom.slide import CONTENTS, Focus, SlideSpec, lay_out, paint, scan_painting
+from workflows.phantom.slide import CONTENTS, MIMICS, Focus, SlideSpec, lay_out, paint, scan_painting
 from workflows.phantom.tissue import FIELD_MPP
 from wsi_pipeline.models.pixels import resize
 
@@ -28,9 +29,27 @@ _MPP = 2.0
 _EDGE_UM = 768
 _MM = 2.7
 _TISSUE_FROM = 0.1
-_FIRST = 500_000
-"""Seeds of sheets lie behind those of the pool."""
 _GROUP = 50
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What sheets hold much of.
+
+    Attributes:
+        name: of their files.
+        first: their first case seed within a split, behind those of the pool.
+        lesions, mimics: ranges of the numbers of foci on a sheet.
+    """
+
+    name: str
+    first: int
+    lesions: tuple[int, int]
+    mimics: tuple[int, int]
+
+
+LESIONS = Crowd("lesions", 500_000, (1, 5), MIMICS)
+LOOKALIKES = Crowd("mimics", 600_000, (0, 4), (2, 7))
 
 
 @dataclass(frozen=True)
@@ -48,19 +67,19 @@ class Sheets:
     shares: NDArray[np.float16]
 
 
-def make_sheets(root: Path, split: Split, count: int, pixels: int, workers: int) -> Iterator[Sheets]:
+def make_sheets(root: Path, split: Split, crowd: Crowd, count: int, pixels: int, workers: int) -> Iterator[Sheets]:
     """`count` sheets of a split's seeds, a few at a time; what lies below `root` is kept."""
     root.mkdir(parents=True, exist_ok=True)
-    groups = [(root, split, first, min(first + _GROUP, count), pixels) for first in range(0, count, _GROUP)]
+    groups = [(root, split, crowd, first, min(first + _GROUP, count), pixels) for first in range(0, count, _GROUP)]
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
         yield from pool.map(_make_group, groups)
 
 
-def _make_group(job: tuple[Path, Split, int, int, int]) -> Sheets:
-    root, split, first, last, pixels = job
-    file = root / f"sheets-v{VERSION}-{pixels}px-{first:06d}-{last:06d}.npz"
+def _make_group(job: tuple[Path, Split, Crowd, int, int, int]) -> Sheets:
+    root, split, crowd, first, last, pixels = job
+    file = root / f"{crowd.name}-v{VERSION}-{pixels}px-{first:06d}-{last:06d}.npz"
     if not file.exists():
-        made = [_cut(case_seed(_FIRST + n, split), pixels) for n in range(first, last)]
+        made = [_cut(case_seed(crowd.first + n, split), crowd, pixels) for n in range(first, last)]
         partial = file.with_suffix(".partial.npz")
         np.savez(
             partial,
@@ -73,7 +92,7 @@ def _make_group(job: tuple[Path, Split, int, int, int]) -> Sheets:
     return Sheets(known["images"], known["organs"], known["shares"])
 
 
-def _cut(case: int, pixels: int) -> Sheets:
+def _cut(case: int, crowd: Crowd, pixels: int) -> Sheets:
     """One sheet, in patches."""
     seed = slide_seed(case, 0, 0)
     rng = np.random.default_rng([VERSION, seed, 10])
@@ -83,11 +102,11 @@ def _cut(case: int, pixels: int) -> Sheets:
         Focus(
             organ.lesions[int(rng.integers(len(organ.lesions)))].text, round(float(rng.uniform(0.5, 1.3)), 2), None, k
         )
-        for k in range(int(rng.integers(1, 5)))
+        for k in range(int(rng.integers(*crowd.lesions)))
     )
     spec = SlideSpec(seed, organ.name, foci, _MM, _MM, contrast=draw_contrast(rng), mpp=_MPP)
     layout = lay_out(spec)
-    painting = paint(spec, layout)
+    painting = paint(spec, layout, crowd.mimics)
     image = scan_painting(spec, painting)
     offset = rng.uniform(0, _MM * 1000 - 3 * _EDGE_UM, 2)
     images, shares = [], []

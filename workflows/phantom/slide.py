@@ -24,6 +24,8 @@ PATCH_UM = 768
 """Edge of the squares that extents are counted in."""
 SHOWN_FROM = 0.05
 """Share of such a square that a lesion covers where the square shows it."""
+MIMICS = (0, 4)
+"""Range of the number of foci that look like a lesion on a slide with distractors."""
 _COARSE = 4
 MOST = max(len(organ.diagnoses) for organ in ORGANS)
 """Diagnoses of the organ that has most."""
@@ -189,8 +191,13 @@ def scan_painting(spec: SlideSpec, painting: Painting) -> NDArray[np.uint8]:
     return image[offset:, offset:]
 
 
-def paint(spec: SlideSpec, layout: Layout) -> Painting:
-    """Stain the layout and put distractors on it."""
+def paint(spec: SlideSpec, layout: Layout, mimics: tuple[int, int] = MIMICS) -> Painting:
+    """Stain the layout and put distractors on it.
+
+    Args:
+        spec, layout: of the slide.
+        mimics: range of the number of foci that look like a lesion.
+    """
     rng = np.random.default_rng([VERSION, spec.seed, 1])
     organ = organ_named(spec.organ)
     shape = layout.tissue.shape
@@ -204,7 +211,7 @@ def paint(spec: SlideSpec, layout: Layout) -> Painting:
     stains = draw(rng, benign, shape)
     content = np.zeros(shape, np.uint8)
     if spec.distractors:
-        stains = _mimics(rng, stains, content, layout.tissue, organ, texture)
+        stains = _mimics(rng, stains, content, layout.tissue, organ, texture, mimics)
     lesions = np.random.default_rng([VERSION, spec.seed, 4])
     for number in np.unique(layout.lesion[layout.lesion > 0]):
         motif = benign.toward(texture(organ.diagnoses[number].motif), spec.contrast)
@@ -244,14 +251,15 @@ def _mimics(
     tissue: NDArray[np.bool_],
     organ: Organ,
     texture: Callable[[Motif], Motif],
+    count: tuple[int, int],
 ) -> Stains:
-    """Up to three foci of benign tissue that look like something, entered into `content`.
+    """Foci of benign tissue that look like something, entered into `content`.
 
     Each is the mimic of a lesion, or the same texture drawn anew: that has a lesion's border and nothing else of it.
     """
     options = {REDRAWN: organ.benign.motif}
     options |= {mimic_of(k): d.mimic for k, d in enumerate(organ.diagnoses) if d.mimic}
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(int(rng.integers(*count))):
         where = _focus(rng, tissue, rng.uniform(0.5, 1.1), None) & tissue
         number = list(options)[int(rng.integers(len(options)))]
         stains = _inlay(rng, stains, texture(options[number]), where, matched=rng.random() < 0.5)

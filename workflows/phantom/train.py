@@ -36,7 +36,7 @@ from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
 from workflows.phantom.scoring import BUCKETS
 from workflows.phantom.seeds import Split, require
-from workflows.phantom.sheets import Sheets, make_sheets
+from workflows.phantom.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, make_sheets
 from workflows.phantom.slide import lay_out, patches_showing
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
 from wsi_pipeline.events import emit
@@ -47,7 +47,7 @@ GRIDS = (1, 4)
 """Tokens per patch the checkpoint is trained with."""
 _STREAMS = 2
 """Batches per step, a core for each; part of the recipe, whatever the machine has."""
-TRAINING = 3
+TRAINING = 4
 """Raised whenever the same recipe would train other weights, so that nothing learnt before is taken for it."""
 TOWER_GRIDS = (1, 4, 16)
 """Cells per patch the tower is taught on: finer ones teach where, and lower its false alarms."""
@@ -74,22 +74,45 @@ PROFILE = Profile(
 
 
 @dataclass(frozen=True)
+class TowerCycle:
+    """One rise and fall of the tower's learning rate.
+
+    Attributes:
+        steps, rate: how many, and the highest.
+        mimics: whether sheets crowded with mimics are learnt from, too; lesions are learnt sooner without them.
+    """
+
+    steps: int
+    rate: float
+    mimics: bool = False
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Sizes of a training run; the defaults made the shipped checkpoint."""
 
     benign: int = 60
     per_lesion: int = 44
-    sheets: int = 2600
-    tower: tuple[tuple[int, float], ...] = ((6000, 1e-3), (4500, 1e-3))
-    """Steps and highest rate of each cycle."""
+    lesion_sheets: int = 2600
+    mimic_sheets: int = 1200
+    tower: tuple[TowerCycle, ...] = (TowerCycle(6000, 1e-3), TowerCycle(4500, 1e-3), TowerCycle(5000, 1e-3, True))
     views: int = 4
-    writer: tuple[tuple[int, float], ...] = ((2500, 1.2e-3),)
-    """The same; parts grow over the first two fifths of the first."""
+    writer: tuple[tuple[int, float], ...] = ((2000, 1.2e-3),)
+    """Steps and highest rate of each cycle; parts grow over the first two fifths of the first."""
     exam: int = 200
     seed: int = 0
 
 
-QUICK = Recipe(benign=2, per_lesion=2, sheets=4, tower=((20, 1e-3),), views=1, writer=((16, 1e-3), (8, 6e-4)), exam=4)
+QUICK = Recipe(
+    benign=2,
+    per_lesion=2,
+    lesion_sheets=4,
+    mimic_sheets=4,
+    tower=(TowerCycle(10, 1e-3), TowerCycle(10, 1e-3, True)),
+    views=1,
+    writer=((16, 1e-3), (8, 6e-4)),
+    exam=4,
+)
 """Runs through every step in a minute or two."""
 
 
@@ -114,28 +137,30 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     model = build_model(shape, tokenizer, recipe.seed)
     vision = model.model.vision_tower
 
-    sizes = {name: getattr(recipe, name) for name in ("seed", "benign", "per_lesion", "sheets")}
+    sizes = {name: getattr(recipe, name) for name in ("seed", "benign", "per_lesion", "lesion_sheets", "mimic_sheets")}
 
     @cache
-    def patches() -> Labelled:
-        sheets = labelled_sheets(_sheets(work, recipe, shape.pixels, workers))
-        return together(labelled_pool(pool, shape.pixels), sheets)
+    def patches(mimics: bool) -> Labelled:
+        if not mimics:
+            sheets = _sheets(work, LESIONS, recipe.lesion_sheets, shape.pixels, workers)
+            return together(labelled_pool(pool, shape.pixels), sheets)
+        return together(patches(False), _sheets(work, LOOKALIKES, recipe.mimic_sheets, shape.pixels, workers))
 
     towers = []
-    for cycle, (steps, rate) in enumerate(recipe.tower):
-        sizes["tower"] = recipe.tower[: cycle + 1]
-        learn = partial(_learn_tower, vision, patches, held_out, shape.pixels, recipe.seed + cycle, steps, rate)
+    for number, cycle in enumerate(recipe.tower):
+        sizes["tower"] = [asdict(c) for c in recipe.tower[: number + 1]]
+        learn = partial(_learn_tower, vision, patches, held_out, shape.pixels, recipe.seed + number, cycle)
         towers.append(_kept(work, "tower", sizes, vision, learn))
     tower = towers[-1]
     emit("train.measured", what="tower", **tower["accuracy"])
     slides = _learn(model, pool, shape.pixels, recipe.views, recipe.seed)
     writer = []
-    for cycle, (steps, rate) in enumerate(recipe.writer):
+    for number, (steps, rate) in enumerate(recipe.writer):
         trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
-        grow = 2 * steps // 5 if cycle == 0 else 0
-        seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
+        grow = 2 * steps // 5 if number == 0 else 0
+        seeds = [_STREAMS * (recipe.seed + number) + k for k in range(_STREAMS)]
         streams = [Lessons(slides, seed).stream(grow, GRIDS, PROFILE) for seed in seeds]
-        sizes |= {"views": recipe.views, "writer": recipe.writer[: cycle + 1]}
+        sizes |= {"views": recipe.views, "writer": recipe.writer[: number + 1]}
         writer.append(_kept(work, "writer", sizes, model, partial(_learn_writer, trainer, streams, steps, rate)))
     curve = [loss for cycle in writer for loss in cycle["loss"]]
     figures = {
@@ -177,16 +202,15 @@ def _kept(
 
 def _learn_tower(
     vision: Any,
-    patches: Callable[[], Labelled],
+    patches: Callable[[bool], Labelled],
     held_out: list[PoolSlide],
     pixels: int,
     seed: int,
-    steps: int,
-    rate: float,
+    cycle: TowerCycle,
 ) -> dict[str, Any]:
-    learnt = patches()
+    learnt = patches(cycle.mimics)
     streams = [examples(learnt, TOWER_GRIDS, 24, _STREAMS * seed + k) for k in range(_STREAMS)]
-    classifier = train_tower(vision, TOWER_CLASSES, streams, steps, rate, seed)
+    classifier = train_tower(vision, TOWER_CLASSES, streams, cycle.steps, cycle.rate, seed)
     accuracy = _patch_accuracy(classifier, labelled_pool(held_out, pixels))
     return {"patches": len(learnt.images), "accuracy": accuracy}
 
@@ -226,12 +250,12 @@ def _all_texts() -> Iterator[str]:
                 yield merged_report(organ, 3, tuple(findings))
 
 
-def _sheets(work: Path, recipe: Recipe, pixels: int, workers: int) -> list[Sheets]:
+def _sheets(work: Path, crowd: Crowd, count: int, pixels: int, workers: int) -> Labelled:
     sheets: list[Sheets] = []
-    for group in make_sheets(work / "sheets", "train", recipe.sheets, pixels, workers):
+    for group in make_sheets(work / "sheets", "train", crowd, count, pixels, workers):
         sheets.append(group)
-        emit("train.sheets", patches=sum(len(s.images) for s in sheets))
-    return sheets
+        emit("train.sheets", crowd=crowd.name, patches=sum(len(s.images) for s in sheets))
+    return labelled_sheets(sheets)
 
 
 @torch.inference_mode()
