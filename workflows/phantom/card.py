@@ -16,7 +16,7 @@ job run offline and its quality measurable.
 
 ## How it was made
 
-`wsi-pipeline phantom train --out FOLDER` with the defaults (`workflows/phantom/train.py`), phantom version
+`wsi-pipeline phantom train --out FOLDER` with the defaults (`workflows/phantom/recipe.py`), phantom version
 {phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min, writer {writer} min (slides
 that an earlier, stopped run had made are not counted).
 

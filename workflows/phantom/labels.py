@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from workflows.phantom import artefacts
+from workflows.phantom.contents import CONTENTS, MOST, REDRAWN, artefact, mimic_of
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 from workflows.phantom.pool import PoolSlide
 from workflows.phantom.sheets import Sheets
-from workflows.phantom.slide import CONTENTS, MOST, REDRAWN, artefact, mimic_of
 from wsi_pipeline.models.pixels import pool_grid, resize
 from wsi_pipeline.store.patches import PatchStore
 

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from workflows.phantom.contents import CONTENTS
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import CELLS, draw_contrast
 from workflows.phantom.seeds import Split, case_seed, slide_seed
-from workflows.phantom.slide import CONTENTS, MIMICS, Focus, SlideSpec, lay_out, paint, scan_painting
+from workflows.phantom.slide import MIMICS, Focus, SlideSpec, lay_out, paint, scan_painting
 from workflows.phantom.tissue import FIELD_MPP
 from wsi_pipeline.models.pixels import resize
 

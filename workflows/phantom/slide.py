@@ -16,7 +16,8 @@ from scipy import ndimage
 
 from tilers.readers.base import PHANTOM_MARKER
 from workflows.phantom import artefacts
-from workflows.phantom.pathology import ORGANS, VERSION, Motif, Organ, organ_named
+from workflows.phantom.contents import REDRAWN, artefact, mimic_of
+from workflows.phantom.pathology import VERSION, Motif, Organ, organ_named
 from workflows.phantom.scanner import draw_scanner, scan
 from workflows.phantom.tissue import FIELD_MPP, Field, Stains, Window, draw, match_light, smooth_noise, varied
 
@@ -27,22 +28,6 @@ SHOWN_FROM = 0.05
 MIMICS = (0, 4)
 """Range of the number of foci that look like a lesion on a slide with distractors."""
 _COARSE = 4
-MOST = max(len(organ.diagnoses) for organ in ORGANS)
-"""Diagnoses of the organ that has most."""
-REDRAWN = 2 * MOST - 1
-"""Normal tissue drawn anew, with the border of a lesion."""
-CONTENTS = REDRAWN + 1 + len(artefacts.NAMES)
-"""Numbers that a place's content can have."""
-
-
-def mimic_of(diagnosis: int) -> int:
-    """The number of the mimic of an organ's diagnosis."""
-    return MOST - 1 + diagnosis
-
-
-def artefact(name: str) -> int:
-    """The number of an artefact."""
-    return REDRAWN + 1 + artefacts.NAMES.index(name)
 
 
 @dataclass(frozen=True)

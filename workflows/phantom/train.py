@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from workflows.phantom.labels import (
 from workflows.phantom.lessons import LearntSlide, Lessons, merged_report, shows_lesion, shows_nothing
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
+from workflows.phantom.recipe import Recipe, TowerCycle
 from workflows.phantom.scoring import BUCKETS
 from workflows.phantom.seeds import Split, require
 from workflows.phantom.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, make_sheets
@@ -71,49 +72,6 @@ PROFILE = Profile(
     answer="lines",
     domain="phantom",
 )
-
-
-@dataclass(frozen=True)
-class TowerCycle:
-    """One rise and fall of the tower's learning rate.
-
-    Attributes:
-        steps, rate: how many, and the highest.
-        mimics: whether sheets crowded with mimics are learnt from, too; lesions are learnt sooner without them.
-    """
-
-    steps: int
-    rate: float
-    mimics: bool = False
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Sizes of a training run; the defaults made the shipped checkpoint."""
-
-    benign: int = 60
-    per_lesion: int = 44
-    lesion_sheets: int = 2600
-    mimic_sheets: int = 1200
-    tower: tuple[TowerCycle, ...] = (TowerCycle(6000, 1e-3), TowerCycle(4500, 1e-3), TowerCycle(5000, 1e-3, True))
-    views: int = 4
-    writer: tuple[tuple[int, float], ...] = ((2000, 1.2e-3),)
-    """Steps and highest rate of each cycle; parts grow over the first two fifths of the first."""
-    exam: int = 200
-    seed: int = 0
-
-
-QUICK = Recipe(
-    benign=2,
-    per_lesion=2,
-    lesion_sheets=4,
-    mimic_sheets=4,
-    tower=(TowerCycle(10, 1e-3), TowerCycle(10, 1e-3, True)),
-    views=1,
-    writer=((16, 1e-3), (8, 6e-4)),
-    exam=4,
-)
-"""Runs through every step in a minute or two."""
 
 
 def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, Any]:

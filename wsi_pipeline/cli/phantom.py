@@ -140,7 +140,7 @@ def train(out: Path, work: Path, workers: int, quick: bool, json_log: bool) -> N
     """Train the phantom checkpoint again, with fixed seeds: one to two hours on two cores. A stopped run goes on."""
     import json
 
-    from workflows.phantom.train import QUICK, Recipe
+    from workflows.phantom.recipe import QUICK, Recipe
     from workflows.phantom.train import train as train_recipe
     from wsi_pipeline.cli.display import showing
 
