@@ -99,4 +99,4 @@ def test_a_random_medgemma_writes_on_a_real_slide(real_slides: Path, gemma: Path
     assert outcome.status == "done"
     (part,) = wp.load_report(tmp_path / "cases" / outcome.case / str(outcome.report)).parts
     assert part.plan
-    assert part.completeness.patches_read == part.completeness.patches_found == 3
+    assert part.completeness.patches_read == part.completeness.patches_found == 4
