@@ -49,6 +49,21 @@ def test_defaults_in_help_are_those_of_the_settings() -> None:
         assert f"[{value}]" in text, value
 
 
+def test_choices_are_those_of_the_settings() -> None:
+    from typing import get_args
+
+    from wsi_pipeline.cli.run import run
+    from wsi_pipeline.settings import RunSettings
+
+    fields = {**RunSettings.model_fields}
+    for group in ("tile", "model", "report", "machine"):
+        fields |= type(fields[group].default).model_fields
+    choices = {p.name: p.type.choices for p in run.params if hasattr(p.type, "choices") and p.name in fields}
+    assert {"reader", "codec", "dtype", "plan", "retain"} == set(choices)
+    for name, values in choices.items():
+        assert tuple(values) == get_args(fields[name].annotation), name
+
+
 def test_run_then_status_then_nothing_to_do(phantom_cases: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = wsi("run", phantom_cases, "--out", out, "--model", "phantom", "--workers", 2)

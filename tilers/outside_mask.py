@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from tilers.overview import Overview
 from tilers.readers.base import Reader
+from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import SlideError
 
 _SHAPE_TOLERANCE = 0.02
@@ -21,7 +21,7 @@ _FIX = "export it again, in the pixels of this slide's level 0"
 Ring = list[tuple[float, float]]
 
 
-def read_mask(path: Path, reader: Reader, overview: Overview) -> NDArray[np.bool_]:
+def read_mask(path: Location, reader: Reader, overview: Overview) -> NDArray[np.bool_]:
     """The mask on the pixels of the overview.
 
     GeoJSON polygons are in level-0 pixels, their holes are no tissue, and features of a class that ends in `*` are
@@ -39,7 +39,7 @@ def read_mask(path: Path, reader: Reader, overview: Overview) -> NDArray[np.bool
     return mask
 
 
-def _drawn(path: Path, overview: Overview) -> NDArray[np.bool_]:
+def _drawn(path: Location, overview: Overview) -> NDArray[np.bool_]:
     height, width = overview.image.shape[:2]
     sx, sy = overview.scale
     total = np.zeros((height, width), bool)
@@ -75,8 +75,8 @@ def _polygons(data: Any) -> Iterator[list[Ring]]:
             raise ValueError(f"a {geometry['type']} has no area")
 
 
-def _picture(path: Path, reader: Reader, overview: Overview) -> NDArray[np.bool_]:
-    with Image.open(path) as image:
+def _picture(path: Location, reader: Reader, overview: Overview) -> NDArray[np.bool_]:
+    with path.open("rb") as file, Image.open(file) as image:
         width, height = image.size
         ratio = (width / height) / (reader.size[0] / reader.size[1])
         if abs(ratio - 1) > _SHAPE_TOLERANCE:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tilers.readers.base import Reader
+from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import MICRONS_AT_10X, TileSettings
 
@@ -28,7 +28,7 @@ class Resolution:
     warnings: tuple[str, ...] = ()
 
 
-def resolve(path: Path, reader: Reader, manifest_mpp: float | None, settings: TileSettings) -> Resolution:
+def resolve(path: Location, reader: Reader, manifest_mpp: float | None, settings: TileSettings) -> Resolution:
     """Manifest > vendor fields > objective power > believable TIFF tags > `--mpp`; `--force-mpp` overrides all.
 
     Raises:

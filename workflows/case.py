@@ -16,6 +16,7 @@ from tilers.tile import patches_fingerprint
 from workflows.checkpoints import Model
 from workflows.tiling import TileJob, tile_all
 from wsi_pipeline.cases import Case, Slide
+from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import PipelineError, StoreError
 from wsi_pipeline.events import emit
 from wsi_pipeline.settings import RunSettings
@@ -128,7 +129,9 @@ def name_slides(work: Work) -> None:
                 work.outcomes[slide.id] = _failed(slide, "open", error)
 
 
-def _same_bytes(a: Path, b: Path) -> bool:
+def _same_bytes(a: Location, b: Location) -> bool:
+    if not (isinstance(a, Path) and isinstance(b, Path)):
+        return False  # comparing would fetch both
     try:
         if not (a.is_file() and b.is_file()) or a.stat().st_size != b.stat().st_size or not a.stat().st_size:
             return False

@@ -16,12 +16,13 @@ from tilers.readers import READERS, open_slide
 from tilers.resolution import resolve
 from tilers.tile import survey, tile
 from wsi_pipeline.cases import Slide
+from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import PipelineError
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
 
 
-def inspect(path: Path, settings: TileSettings) -> Iterator[str]:
+def inspect(path: Location, settings: TileSettings) -> Iterator[str]:
     """Lines about one slide. Label and macro images are not opened; other properties are not shown."""
     yield f"{path}"
     for name in READERS:
@@ -47,7 +48,7 @@ def inspect(path: Path, settings: TileSettings) -> Iterator[str]:
     yield from _would_be(path, settings)
 
 
-def show(path: Path, settings: TileSettings, picture: Path | None, shapes: Path | None) -> None:
+def show(path: Location, settings: TileSettings, picture: Path | None, shapes: Path | None) -> None:
     """Tile a slide and write what came of it: a PNG, and GeoJSON for QuPath.
 
     Raises:
@@ -63,7 +64,7 @@ def show(path: Path, settings: TileSettings, picture: Path | None, shapes: Path 
             shapes.write_text(json.dumps(geojson(store)) + "\n")
 
 
-def _would_be(path: Path, settings: TileSettings) -> Iterator[str]:
+def _would_be(path: Location, settings: TileSettings) -> Iterator[str]:
     try:
         found = survey(Slide(path.stem, path), settings)
     except PipelineError as error:

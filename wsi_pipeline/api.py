@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wsi_pipeline.cases import Case, discover, read_manifest
+from wsi_pipeline.cases.location import Location, located
 from wsi_pipeline.settings import gather
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.paths import CaseFolder
@@ -17,23 +18,24 @@ if TYPE_CHECKING:
     from reporters.schema import Report
     from wsi_pipeline.store.outcome import CaseOutcome
 
-Source = str | Path | Case | Sequence[Case]
+Source = str | Location | Case | Sequence[Case]
+"""A folder, a slide or its URL, or cases."""
 
 
 def find_cases(
-    slides: str | Path | None = None,
+    slides: str | Location | None = None,
     layout: Literal["folders", "flat"] | None = None,
     id_pattern: str | None = None,
     manifest: str | Path | None = None,
 ) -> list[Case]:
-    """The cases in a folder, a slide or a manifest.
+    """The cases in a folder, a slide (or its URL) or a manifest.
 
     Raises:
         UsageError: the tree fits no layout, naming what was seen.
     """
     if manifest is not None:
-        return read_manifest(Path(manifest), Path(slides) if slides else None)
-    return discover(Path(slides or "."), layout, id_pattern)
+        return read_manifest(Path(manifest), _location(slides) if slides else None)
+    return discover(_location(slides or "."), layout, id_pattern)
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,10 @@ def _stage(
 def _cases(source: Source) -> list[Case]:
     if isinstance(source, Case):
         return [source]
-    if isinstance(source, str | Path):
-        return discover(Path(source))
-    return list(source)
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        return list(source)
+    return discover(_location(source))
+
+
+def _location(where: str | Location) -> Location:
+    return located(where) if isinstance(where, str) else where

@@ -33,7 +33,7 @@ class TileSettings(Settings):
     """Edge of a patch in pixels at the target resolution."""
     mpp: Annotated[float, Field(gt=0.05, le=20)] = MICRONS_AT_10X
     """Target resolution, µm per pixel."""
-    reader: Literal["auto", "direct", "openslide", "tiffslide"] = "auto"
+    reader: Literal["auto", "direct", "openslide", "tiffslide", "picture"] = "auto"
     """Who decodes the slide. An explicit choice never falls back."""
     default_mpp: Annotated[float, Field(gt=0)] | None = None
     """µm per pixel of level 0 for slides that state none."""

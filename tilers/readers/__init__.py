@@ -8,35 +8,53 @@ from pathlib import Path
 
 from tilers.readers.base import Reader, UndecodableRegion
 from wsi_pipeline.cases.files import UNSUPPORTED
+from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import SlideError
 
 __all__ = ["READERS", "Opened", "Reader", "UndecodableRegion", "open_slide"]
 
 
-def _direct(path: Path) -> Reader:
+def _direct(path: Location) -> Reader:
     from tilers.readers.direct import DirectReader
 
-    return DirectReader(path)
+    return DirectReader(_local(path))
 
 
-def _openslide(path: Path) -> Reader:
+def _openslide(path: Location) -> Reader:
     from tilers.readers.openslide import OpenSlideReader
 
-    return OpenSlideReader(path)
+    return OpenSlideReader(_local(path))
 
 
-def _tiffslide(path: Path) -> Reader:
+def _tiffslide(path: Location) -> Reader:
     from tilers.readers.tiffslide import TiffSlideReader
 
     return TiffSlideReader(path)
 
 
-READERS: dict[str, Callable[[Path], Reader]] = {
+def _picture(path: Location) -> Reader:
+    from tilers.readers.picture import PictureReader
+
+    return PictureReader(_local(path))
+
+
+READERS: dict[str, Callable[[Location], Reader]] = {
     "direct": _direct,
     "openslide": _openslide,
     "tiffslide": _tiffslide,
+    "picture": _picture,
 }
 """In the order `auto` tries them."""
+
+
+class NotLocal(Exception):
+    """Another reader's: a URL."""
+
+
+def _local(path: Location) -> Path:
+    if not isinstance(path, Path):
+        raise NotLocal("reads files of this machine only")
+    return path
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,7 @@ class Opened:
     refused: dict[str, str]
 
 
-def open_slide(path: Path, requested: str = "auto") -> Opened:
+def open_slide(path: Location, requested: str = "auto") -> Opened:
     """Open `path` with the requested reader, or the first that can.
 
     Raises:

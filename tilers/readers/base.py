@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -64,3 +65,24 @@ def number(text: object) -> float | None:
     except ValueError:
         return None
     return value if 0 < value < float("inf") else None
+
+
+def within(
+    size: tuple[int, int], area: tuple[int, int, int, int], read: Callable[[int, int, int, int], NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """(height, width, 3) of `area` (x, y, width, height): inside `size` what `read` gives, white around it."""
+    x, y, width, height = area
+    out = np.full((height, width, 3), 255, np.uint8)
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, size[0]), min(y + height, size[1])
+    if x1 > x0 and y1 > y0:
+        out[y0 - y : y1 - y, x0 - x : x1 - x] = read(x0, y0, x1 - x0, y1 - y0)
+    return out
+
+
+def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Composite RGBA (straight alpha) on white."""
+    alpha = rgba[..., 3]
+    if (alpha == 255).all():
+        return np.ascontiguousarray(rgba[..., :3])
+    a = alpha[..., None].astype(np.uint16)
+    return ((rgba[..., :3] * a + 255 * (255 - a) + 127) // 255).astype(np.uint8)

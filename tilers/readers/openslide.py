@@ -10,7 +10,7 @@ import openslide
 from numpy.typing import NDArray
 
 from tilers.geometry import Box
-from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number
+from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number, on_white
 from tilers.readers.dicom_colour import check_colours
 from tilers.readers.ome import ome_mpp
 from wsi_pipeline.cases.files import files_of
@@ -78,12 +78,3 @@ class OpenSlideReader:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
-
-
-def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Composite RGBA (straight alpha) on white."""
-    alpha = rgba[..., 3]
-    if (alpha == 255).all():
-        return np.ascontiguousarray(rgba[..., :3])
-    a = alpha[..., None].astype(np.uint16)
-    return ((rgba[..., :3] * a + 255 * (255 - a) + 127) // 255).astype(np.uint8)

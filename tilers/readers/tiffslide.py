@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import tiffslide
 from numpy.typing import NDArray
 
 from tilers.geometry import Box
-from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number
+from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number, within
 from tilers.readers.ome import ome_mpp
+from wsi_pipeline.cases.location import Location
 
 
 class TiffSlideReader:
-    """A slide through tiffslide.
+    """A slide through tiffslide, which also reads URLs through fsspec.
 
     Raises:
         tiffslide.TiffFileError: it cannot be opened; other errors of tifffile pass through.
@@ -23,8 +23,8 @@ class TiffSlideReader:
 
     name = "tiffslide"
 
-    def __init__(self, path: Path) -> None:
-        self._slide = tiffslide.TiffSlide(path)
+    def __init__(self, path: Location) -> None:
+        self._slide = tiffslide.TiffSlide(str(path))
         facts = self._slide.properties
         self.size = (int(self._slide.dimensions[0]), int(self._slide.dimensions[1]))
         self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
@@ -42,22 +42,19 @@ class TiffSlideReader:
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """See `Reader.read`; what lies outside the level is white, not tiffslide's black."""
-        out = np.full((height, width, 3), 255, np.uint8)
-        level_width, level_height = self.level_sizes[level]
-        x0, y0 = max(x, 0), max(y, 0)
-        x1, y1 = min(x + width, level_width), min(y + height, level_height)
-        if x1 <= x0 or y1 <= y0:
-            return out
-        # tiffslide divides by the mean of both downsamples and rounds down; this origin is the first that lands there
-        origin = tuple(math.ceil(v * self.downsamples[level]) for v in (x0, y0))
-        try:
-            region = self._slide.read_region(origin, level, (x1 - x0, y1 - y0), as_array=True)
-        except Exception as error:  # codecs raise their own types, some of them plain RuntimeError
-            raise UndecodableRegion(f"{type(error).__name__}: {error}") from None
-        if region.ndim != 3 or region.shape[2] < 3 or region.dtype != np.uint8:
-            raise UndecodableRegion(f"pixels are {region.dtype} {region.shape}, not 8-bit RGB")
-        out[y0 - y : y1 - y, x0 - x : x1 - x] = region[..., :3]
-        return out
+
+        def inside(x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+            # tiffslide divides by the mean of both downsamples and rounds down; this origin is the first to land there
+            origin = tuple(math.ceil(v * self.downsamples[level]) for v in (x, y))
+            try:
+                region = self._slide.read_region(origin, level, (width, height), as_array=True)
+            except Exception as error:  # codecs raise their own types, some of them plain RuntimeError
+                raise UndecodableRegion(f"{type(error).__name__}: {error}") from None
+            if region.ndim != 3 or region.shape[2] < 3 or region.dtype != np.uint8:
+                raise UndecodableRegion(f"pixels are {region.dtype} {region.shape}, not 8-bit RGB")
+            return np.asarray(region[..., :3])
+
+        return within(self.level_sizes[level], (x, y, width, height), inside)
 
     def close(self) -> None:
         """Release the file."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
+from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import UsageError
 
 SLIDE_SUFFIXES = frozenset({
     ".svs", ".tif", ".tiff", ".btf", ".ndpi", ".dcm", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".qptiff",
 })  # fmt: skip
-"""Plain pictures are not among them: beside slides they are labels and previews."""
+"""What is a slide in a folder. Plain pictures are not: beside slides they are labels and previews."""
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+"""Slides where they are named one by one."""
 
 UNSUPPORTED = {
     ".isyntax": "Philips iSyntax; export DICOM or TIFF from the Philips IMS",
@@ -44,8 +50,14 @@ def slides_in(folder: Path) -> list[Path]:
     return sorted(slides + _dicom_slides(folder, _dicom_in(folder)))
 
 
-def files_of(slide: Path) -> list[Path]:
+@overload
+def files_of(slide: Path) -> list[Path]: ...
+@overload
+def files_of(slide: Location) -> Sequence[Location]: ...
+def files_of(slide: Location) -> Sequence[Location]:
     """Every file a slide is made of: the instances of a DICOM series, an `.mrxs` with its folder, or the file."""
+    if not isinstance(slide, Path):
+        return [slide]
     if slide.is_dir():
         return _dicom_in(slide)
     if slide.suffix.lower() == ".dcm" and slide.is_file():
@@ -64,7 +76,7 @@ def _is_dead_link(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def is_slide_file(path: Path) -> bool:
+def is_slide_file(path: Location) -> bool:
     """Whether the suffix says so, a format we cannot read included (it gets its own row)."""
     return path.suffix.lower() in SLIDE_SUFFIXES or path.suffix.lower() in UNSUPPORTED
 

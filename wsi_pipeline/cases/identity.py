@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from wsi_pipeline.cases.files import files_of
+from wsi_pipeline.cases.location import Location
 from wsi_pipeline.cases.model import Case
 from wsi_pipeline.errors import UsageError
 
@@ -32,7 +31,7 @@ def refuse_mixed_patients(case: Case) -> None:
                     )
 
 
-def _identity(path: Path) -> dict[str, str]:
+def _identity(path: Location) -> dict[str, str]:
     if path.suffix.lower() != ".dcm":
         return {}
     from pydicom import dcmread

@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from wsi_pipeline.cases.files import is_sidecar, is_slide_file, slides_in
+from wsi_pipeline.cases.files import PICTURE_SUFFIXES, is_sidecar, is_slide_file, slides_in
+from wsi_pipeline.cases.location import Location
 from wsi_pipeline.cases.model import Case, SlideEntry, make_case, natural_key
 from wsi_pipeline.errors import UsageError
 
 Layout = Literal["folders", "flat"]
 
 
-def discover(root: Path, layout: Layout | None = None, id_pattern: str | None = None) -> list[Case]:
+def discover(root: Location, layout: Layout | None = None, id_pattern: str | None = None) -> list[Case]:
     """Find the cases under `root`.
 
     Args:
-        root: a folder, or a single slide (one case).
+        root: a folder, or a single slide or its URL (one case).
         layout: `folders` (a folder per case, its sub-folders are parts), `flat` (each slide a case), or
             None, which takes `folders` for a tree where all slides lie in sub-folders and refuses others.
         id_pattern: regular expression with named groups `case` and optionally `part`, `slide`, searched
@@ -29,8 +30,8 @@ def discover(root: Path, layout: Layout | None = None, id_pattern: str | None = 
     """
     if not root.exists():
         raise UsageError(root, "does not exist", "give a folder of slides, one slide, or --manifest CSV")
-    if root.is_file():
-        if not is_slide_file(root):
+    if not isinstance(root, Path) or root.is_file():
+        if not is_slide_file(root) and root.suffix.lower() not in PICTURE_SUFFIXES:
             raise UsageError(root, "is not a slide file by its name", "give a slide, a folder, or --manifest CSV")
         return [make_case(root.stem, [_entry(root, root.name)])]
     slides = sorted(_walk(root), key=lambda p: natural_key(p.relative_to(root).as_posix()))
@@ -129,5 +130,5 @@ def _by_pattern(root: Path, slides: list[Path], pattern: str) -> list[Case]:
     return [make_case(name, entries) for name, entries in cases.items()]
 
 
-def _entry(slide: Path, relative: str, part: str | None = None) -> SlideEntry:
+def _entry(slide: Location, relative: str, part: str | None = None) -> SlideEntry:
     return SlideEntry(slide, relative, part=part, missing=not slide.exists())

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from wsi_pipeline.cases.location import Location, located
 from wsi_pipeline.cases.model import Case, SlideEntry, make_case
 from wsi_pipeline.errors import UsageError
 
@@ -13,11 +14,11 @@ REQUIRED = ("case_id", "slide")
 OPTIONAL = ("part", "stain", "mpp", "tissue", "procedure", "context", "mask")
 
 
-def read_manifest(path: Path, root: Path | None = None) -> list[Case]:
+def read_manifest(path: Path, root: Location | None = None) -> list[Case]:
     """Read cases from a CSV with the columns `case_id, slide` and any of `OPTIONAL`.
 
-    Paths of slides and masks are relative to `root`, or to the manifest's folder. A file that is not there becomes a
-    slide marked missing: its case is reported as incomplete, the others are not held up.
+    Paths of slides and masks are relative to `root`, or to the manifest's folder; each may be a URL. A file that is
+    not there becomes a slide marked missing: its case is reported as incomplete, the others are not held up.
 
     Raises:
         UsageError: unknown or missing columns, no rows, a slide named twice, an unusable value.
@@ -34,7 +35,7 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Case]:
     if not rows:
         raise UsageError(path, "has no rows", "one row per slide: case_id,slide")
     cases: dict[str, list[SlideEntry]] = {}
-    seen: dict[Path, int] = {}
+    seen: dict[Location, int] = {}
     for line, row in rows:
         case_id, entry = _entry(path, line, row, root or path.parent)
         if (first := seen.setdefault(_resolved(entry.path, line, path), line)) != line:
@@ -52,7 +53,9 @@ def _texts(row: dict[str, Any]) -> list[str]:
     return [text for value in row.values() for text in (value if isinstance(value, list) else [value]) if text]
 
 
-def _resolved(file: Path, line: int, manifest: Path) -> Path:
+def _resolved(file: Location, line: int, manifest: Path) -> Location:
+    if not isinstance(file, Path):
+        return file
     try:
         return file.resolve()
     except (OSError, ValueError, RuntimeError) as error:
@@ -72,7 +75,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             )
 
 
-def _entry(path: Path, line: int, row: dict[str, str], root: Path) -> tuple[str, SlideEntry]:
+def _entry(path: Path, line: int, row: dict[str, str], root: Location) -> tuple[str, SlideEntry]:
     where = f"{path}, line {line}"
     if None in row or None in row.values():
         raise UsageError(where, "has more or fewer fields than the header", "quote fields that contain commas")
@@ -80,7 +83,7 @@ def _entry(path: Path, line: int, row: dict[str, str], root: Path) -> tuple[str,
     case_id, slide = value["case_id"], value["slide"]
     if not case_id or not slide:
         raise UsageError(where, "case_id or slide is empty", "fill both")
-    file, mask = root / slide, value.get("mask")
+    file, mask = located(slide, root), value.get("mask")
     return case_id, SlideEntry(
         path=file,
         relative=slide,
@@ -91,11 +94,11 @@ def _entry(path: Path, line: int, row: dict[str, str], root: Path) -> tuple[str,
         procedure=value.get("procedure"),
         context=value.get("context"),
         missing=not _exists(file),
-        mask=root / mask if mask else None,
+        mask=located(mask, root) if mask else None,
     )
 
 
-def _exists(file: Path) -> bool:
+def _exists(file: Location) -> bool:
     try:
         return file.exists()
     except (OSError, ValueError):

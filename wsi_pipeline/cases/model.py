@@ -8,8 +8,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import UsageError
 
 _HE = re.compile(r"(h\s*(&|\+|and|-|/)?\s*e(s)?\b|ha?ematoxylin\W|unknown|not stated|n/?a$|\?|$)", re.IGNORECASE)
@@ -21,7 +21,7 @@ class Slide:
 
     Attributes:
         id: `<stem>-<6 hex of its path within the case>`; unique in the case and safe as a folder name.
-        path: the file, or the folder of a DICOM slide.
+        path: the file, the folder of a DICOM slide, or a URL.
         part: name of the specimen part; None when nobody said.
         stain: as the manifest says; None is taken for H&E, and said so.
         mpp: µm per pixel of level 0 as the manifest says.
@@ -30,12 +30,12 @@ class Slide:
     """
 
     id: str
-    path: Path
+    path: Location
     part: str | None = None
     stain: str | None = None
     mpp: float | None = None
     missing: bool = False
-    mask: Path | None = None
+    mask: Location | None = None
 
     @property
     def is_he(self) -> bool:
@@ -76,7 +76,7 @@ class Case:
 class SlideEntry:
     """What a layout or a manifest row says of one slide, before ids are given."""
 
-    path: Path
+    path: Location
     relative: str
     part: str | None = None
     stain: str | None = None
@@ -85,7 +85,7 @@ class SlideEntry:
     procedure: str | None = None
     context: str | None = None
     missing: bool = False
-    mask: Path | None = None
+    mask: Location | None = None
 
 
 _UNSAFE = re.compile(r"[^\w.\- ()+=,@]", re.UNICODE)
@@ -108,7 +108,7 @@ def safe_name(text: str, what: str) -> str:
     return name
 
 
-def slide_id(path: Path, relative: str) -> str:
+def slide_id(path: Location, relative: str) -> str:
     """`<stem>-<6 hex>`: equal stems in different folders stay apart."""
     stem = _UNSAFE.sub("_", unicodedata.normalize("NFC", path.stem)).strip().lstrip(".") or "slide"
     while len(stem.encode()) > _MAX_NAME - 7:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsi_pipeline.cli.options import model_options, settings_from, tile_options
+from wsi_pipeline.cli.options import LocationType, model_options, settings_from, tile_options
+
+if TYPE_CHECKING:
+    from wsi_pipeline.cases.location import Location
 
 
 @click.command()
@@ -38,18 +41,21 @@ def status(out: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("slide", type=click.Path(path_type=Path, exists=True))
+@click.argument("slide", type=LocationType())
 @tile_options
 @click.option("--preview", type=click.Path(path_type=Path, dir_okay=False), help="PNG: tissue, patches, quality.")
 @click.option("--geojson", type=click.Path(path_type=Path, dir_okay=False), help="Tissue and patches for QuPath.")
-def inspect(slide: Path, preview: Path | None, geojson: Path | None, **given: Any) -> None:
+def inspect(slide: Location, preview: Path | None, geojson: Path | None, **given: Any) -> None:
     """What each reader sees in SLIDE, which resolution wins, and what would be tiled.
 
     --preview and --geojson tile the slide for that, into a temporary folder.
     """
     from workflows.inspection import inspect as look
     from workflows.inspection import show
+    from wsi_pipeline.errors import UsageError
 
+    if not slide.exists():
+        raise UsageError(slide, "does not exist", "check the path")
     settings = settings_from(**given).tile
     for line in look(slide, settings):
         click.echo(line)

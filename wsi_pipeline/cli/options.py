@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from wsi_pipeline.cases import Case
+    from wsi_pipeline.cases.location import Location
     from wsi_pipeline.settings import RunSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,8 +27,20 @@ def _group(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+class LocationType(click.ParamType[Any]):
+    """A path, or a URL that fsspec reads."""
+
+    name = "path or url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        """See `located`."""
+        from wsi_pipeline.cases.location import located
+
+        return located(value) if isinstance(value, str) else cast("Location", value)
+
+
 _source_options = _group(
-    click.argument("slides", required=False, type=click.Path(path_type=Path)),
+    click.argument("slides", required=False, type=LocationType()),
     click.option(
         "--layout", type=click.Choice(["folders", "flat"]), help="folders: a folder per case, its sub-folders are "
         "parts. flat: each slide is a case. Default: folders."),
@@ -36,7 +49,7 @@ _source_options = _group(
         help="Find the case in each path: named groups case, and optionally part, slide."),
     click.option(
         "--manifest", type=click.Path(path_type=Path, dir_okay=False), metavar="CSV",
-        help="Columns case_id, slide; optionally part, stain, mpp, tissue, procedure, context. Slide paths are "
+        help="Columns case_id, slide; optionally part, stain, mpp, tissue, procedure, context, mask. Paths are "
         "relative to SLIDES, or to the CSV."),
 )  # fmt: skip
 
@@ -47,14 +60,16 @@ out_option = click.option(
 tile_options = _group(
     click.option("--patch-size", type=int, help="Patch edge in pixels. [768]"),
     click.option("--resolution", "mpp", metavar="10X|MPP", help="Target: 10X, or µm per pixel. [10X = 1.0]"),
-    click.option("--reader", type=click.Choice(["auto", "openslide", "tiffslide"]), help="Who decodes. [auto]"),
+    click.option(
+        "--reader", type=click.Choice(["auto", "direct", "openslide", "tiffslide", "picture"]),
+        help="Who decodes. [auto]"),
     click.option("--mpp", "default_mpp", type=float, help="µm per pixel for slides that state none."),
     click.option("--force-mpp", type=float, help="µm per pixel for all slides, whatever they state."),
     click.option("--allow-upsampling", is_flag=True, default=None, help="Tile slides coarser than the target."),
     click.option("--min-tissue", type=float, help="Keep patches from this tissue fraction on. [0.05]"),
     click.option("--codec", type=click.Choice(["jpeg", "zstd"]), help="Patch storage; zstd is lossless. [jpeg]"),
     click.option("--jpeg-quality", type=int, help="[90]"),
-)
+)  # fmt: skip
 
 model_options = _group(
     click.option(
@@ -97,7 +112,7 @@ def settings_from(**given: Any) -> RunSettings:
 class Source:
     """What the source options name."""
 
-    slides: Path | None
+    slides: Location | None
     layout: Literal["folders", "flat"] | None
     id_pattern: str | None
     manifest: Path | None
@@ -127,7 +142,7 @@ def source_options(function: F) -> F:
 
     @wraps(function)
     def call(
-        slides: Path | None,
+        slides: Location | None,
         layout: Literal["folders", "flat"] | None,
         id_pattern: str | None,
         manifest: Path | None,

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from wsi_pipeline.cases.files import files_of
+from wsi_pipeline.cases.location import Location
 
 _SAMPLE = 64 * 1024
 
@@ -28,8 +29,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
 
 
-def input_identity(path: Path) -> str:
-    """What a slide on disk is, without reading gigabytes: size, time, first and last 64 KiB of each file.
+def input_identity(path: Location) -> str:
+    """What a slide is, without reading gigabytes: size, time, first and last 64 KiB of each file.
 
     A DICOM slide counts with all instances of its series, an `.mrxs` with its sidecar folder.
 
