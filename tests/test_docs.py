@@ -83,3 +83,13 @@ def test_nothing_names_a_path_of_the_machine_it_was_made_on() -> None:
     for path in [*ROOT.glob("*.*"), *ROOT.glob("*/**/*")]:
         if path.suffix in {".py", ".md", ".txt", ".toml", ".jinja", ".json", ".css"} and ".venv" not in path.parts:
             assert not re.search(r"/(work|root|home)/\w", path.read_text(errors="ignore")), path
+
+
+def test_thresholds_of_quality_are_those_of_the_code() -> None:
+    from tilers.quality import COLUMNS
+    from wsi_pipeline.store.verdicts import BLURRED_BELOW, DARK_ABOVE, PEN_ABOVE
+
+    text = (ROOT / "docs" / "store.md").read_text()
+    for words in (f"blurred below {BLURRED_BELOW:g}", f"nuclei) above {DARK_ABOVE:g}", f"marks above {PEN_ABOVE:g}"):
+        assert words in text
+    assert [line.split("`")[1] for line in text.split("### Quality")[1].splitlines() if "| `" in line[:3]] == [*COLUMNS]

@@ -1,0 +1,53 @@
+"""Vendor TIFFs that are OpenSlide's, through `auto`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import tissue_image
+from tests.tilers.vendors import write_leica, write_philips
+from tilers.tile import tile
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore
+
+PATCH = 256
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return tissue_image(1240, 1512)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "vendor", "offset"),
+    [("s.tiff", write_philips, "philips", 0), ("s.scn", write_leica, "leica", 300)],
+)
+@pytest.mark.parametrize("mpp", [0.5, 0.25])
+def test_patches_are_area_averages_of_what_was_scanned(
+    tmp_path: Path, image: np.ndarray, name: str, write: Callable[..., Path], vendor: str, offset: int, mpp: float
+) -> None:
+    path = write(tmp_path / name, image, mpp)
+    tile(Slide("s", path), TileSettings(patch_size=PATCH, codec="zstd"), tmp_path / "s.zarr")
+    store = PatchStore(tmp_path / "s.zarr")
+    facts = store.facts
+    assert (facts.reader, facts.vendor, facts.mpp_source, facts.origin) == (
+        "openslide",
+        vendor,
+        "vendor",
+        (offset,) * 2,
+    )
+    assert facts.mpp == pytest.approx(mpp, rel=1e-3)
+    assert "direct" in facts.refused_readers
+    factor = round(1 / mpp)
+    side = PATCH * factor
+    checked = 0
+    for patch, (x, y) in zip(np.concatenate(list(store.batches(8))), store.coords - offset, strict=True):
+        if x + side <= image.shape[1] and y + side <= image.shape[0]:
+            seen = image[y : y + side, x : x + side].reshape(PATCH, factor, PATCH, factor, 3).mean((1, 3))
+            # the file is JPEG, with colours at half resolution
+            assert np.abs(patch - seen).mean() < 3
+            checked += 1
+    assert checked
