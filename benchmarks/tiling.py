@@ -1,6 +1,6 @@
 """Patches per second of tiling, store written, beside loops over other libraries and the decoder's own limits.
 
-python benchmarks/tiling.py [--quick] [--json]
+python benchmarks/tiling.py [--quick] [--peers FOLDER] [--json]
 
 Every row runs in a process of its own on one core, on the same patches of the same slide. The limits decode each
 compressed tile that the patches touch once, at the scale wanted, and encode each patch once; they do nothing else.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -165,6 +166,28 @@ def _measure(method: str, slide: Path, out: Path, pipe: Connection) -> None:
     pipe.send((patches, time.perf_counter() - started, peak_gib(), (_read_bytes() - before) / 2**20))
 
 
+PEERS = ("hs2p", "wsidata", "tiatoolbox")
+"""Each a script in `benchmarks/peers`, run by the interpreter of its own virtual environment."""
+
+
+def measure_peer(kind: BigSlide, peer: str, python: Path, slide: Path, folder: Path) -> Row | str:
+    """A peer on the same patches; the last line of its error where it fails."""
+    origins, step = _places(slide)
+    out = folder / "out"
+    np.save(folder / "origins.npy", origins)
+    script = Path(__file__).parent / "peers" / f"with_{peer}.py"
+    done = subprocess.run(
+        [python, script, slide, folder / "origins.npy", str(step), out],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
+    )
+    shutil.rmtree(out, ignore_errors=True)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no output"])[-1]
+    return Row(kind.name, peer, *json.loads(done.stdout.strip().splitlines()[-1]))
+
+
 def _read_bytes() -> int:
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("rchar")))
@@ -186,8 +209,9 @@ def measure(kind: BigSlide, method: str, slide: Path, folder: Path) -> Row:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Slides of a quarter of the area.")
+@click.option("--peers", type=click.Path(path_type=Path, exists=True), help="Folder of their virtual environments.")
 @click.option("--json", "as_json", is_flag=True)
-def main(quick: bool, as_json: bool) -> None:
+def main(quick: bool, peers: Path | None, as_json: bool) -> None:
     """Build, measure, print."""
     rows: list[Row] = []
     if not as_json:
@@ -198,9 +222,19 @@ def main(quick: bool, as_json: bool) -> None:
             edge = round((6000 if quick else 12000) / kind.mpp)
             write_big_slide(slide, kind, edge, edge)
             some = [measure(kind, method, slide, Path(name)) for method in METHODS]
+            absent = []
+            for peer in PEERS:
+                python = peers / peer / "bin" / "python" if peers else None
+                if python is None or not python.exists():
+                    absent.append(f"{peer}: not installed")
+                elif isinstance(row := measure_peer(kind, peer, python, slide, Path(name)), str):
+                    absent.append(f"{peer}: {row}")
+                else:
+                    some.append(row)
             rows += some
             if not as_json:
                 _print(kind, slide, some)
+                print("".join(f"  {line}\n" for line in absent), end="")
             slide.unlink()
     if as_json:
         print(json.dumps([vars(row) | {"rate": row.rate} for row in rows], indent=1))
