@@ -8,7 +8,7 @@ from reporters.schema import SlideReport
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.store.outcome import SlideOutcome
 from wsi_pipeline.store.patches import PatchStore
-from wsi_pipeline.store.verdicts import verdicts
+from wsi_pipeline.store.verdicts import WORDS, verdicts
 
 _REMARK_FROM = 0.05
 
@@ -42,7 +42,7 @@ def _remarks(store: PatchStore) -> tuple[str, ...]:
     left = store.facts.tissue_left_mm2 / max(store.facts.tissue_mm2, 1e-9)
     slivers = (f"{left:.1%} of the tissue lies in no patch (slivers below the threshold)",) if left >= 0.005 else ()
     return slivers + tuple(
-        f"{share:.0%} of patches {what}"
+        f"{share:.0%} of patches {WORDS[what]}"
         for what, hit in verdicts(store.quality).items()
         if (share := float(np.mean(hit))) >= _REMARK_FROM
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -43,6 +44,8 @@ class PartPlan(_Data):
     windows: tuple[Window, ...]
     patches_found: int
     patches_read: int
+    patches_left_out: int = 0
+    """For their quality, as `--leave-out` asked."""
     deviations: tuple[str, ...] = ()
     """Where the plan leaves what the checkpoint was trained on."""
 
@@ -60,6 +63,7 @@ def make_plan(
     settings: ReportSettings,
     patch_size: int,
     mpp: float,
+    left_out: Mapping[str, Collection[int]] = MappingProxyType({}),
 ) -> PartPlan:
     """Plan one part.
 
@@ -71,13 +75,16 @@ def make_plan(
         settings: plan, budget and seed.
         patch_size: edge of the stored patches in pixels.
         mpp: µm per pixel of the stored patches.
+        left_out: per slide the patches that are not to be read; at least one patch of the part stays.
 
     Raises:
         ModelError: one patch or the number of slides is more than the checkpoint takes, with the arithmetic.
     """
     found = sum(patches.values())
-    chosen = {slide: tuple(range(n)) for slide, n in patches.items() if n}
-    if settings.max_patches is not None and settings.max_patches < found:
+    out = sum(map(len, left_out.values()))
+    kept = {slide: tuple(i for i in range(n) if i not in left_out.get(slide, ())) for slide, n in patches.items()}
+    chosen = {slide: indices for slide, indices in kept.items() if indices}
+    if settings.max_patches is not None and settings.max_patches < found - out:
         chosen = sample(chosen, settings.max_patches, settings.seed)
     strategy = profile.strategy if settings.plan == "auto" else settings.plan
     budget = profile.context - settings.max_new_tokens
@@ -91,6 +98,7 @@ def make_plan(
         windows=windows,
         patches_found=found,
         patches_read=sum(len(share.patches) for window in windows for share in window.slides),
+        patches_left_out=out,
         deviations=_deviations(profile, strategy, patch_size, mpp),
     )
 

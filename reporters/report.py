@@ -65,9 +65,13 @@ def completeness_of(
     unread = [slide.id for slide, outcome in rows if outcome.status == "failed"]
     found = sum(outcome.patches for _, outcome in rows)
     read = plan.patches_read if plan else 0
-    if plan and read < found:
+    poor = plan.patches_left_out if plan else 0
+    if poor:
         complete = False
-        gaps.append(f"{found - read} of {found} patches were left out by the plan")
+        gaps.append(f"{poor} of {found} patches were left out for their quality (--leave-out)")
+    if plan and read + poor < found:
+        complete = False
+        gaps.append(f"{found - read - poor} of {found} patches were left out by the plan")
     return Completeness(
         slides=len(rows),
         slides_read=sum(outcome.status in ("done", "no_tissue") for _, outcome in rows),

@@ -53,13 +53,14 @@ def test_choices_are_those_of_the_settings() -> None:
     from typing import get_args
 
     from wsi_pipeline.cli.run import run
-    from wsi_pipeline.settings import RunSettings
+    from wsi_pipeline.settings import Objection, RunSettings
 
     fields = {**RunSettings.model_fields}
     for group in ("tile", "model", "report", "machine"):
         fields |= type(fields[group].default).model_fields
     choices = {p.name: p.type.choices for p in run.params if hasattr(p.type, "choices") and p.name in fields}
-    assert {"reader", "codec", "dtype", "plan", "retain"} == set(choices)
+    assert {"reader", "codec", "dtype", "plan", "retain", "leave_out"} == set(choices)
+    assert tuple(choices.pop("leave_out")) == get_args(Objection)
     for name, values in choices.items():
         assert tuple(values) == get_args(fields[name].annotation), name
 

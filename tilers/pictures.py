@@ -11,12 +11,11 @@ from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
 from wsi_pipeline.store.patches import PatchStore
-from wsi_pipeline.store.verdicts import verdicts
+from wsi_pipeline.store.verdicts import WORDS, verdicts
 
 _EDGE = 1600
 _OUTLINE, _PATCH = (20, 110, 60), (40, 60, 90)
-_OBJECTION = {"blurred": (214, 120, 0), "dark (fold, pigment or dense nuclei)": (120, 50, 140)}
-_OTHER = (190, 30, 45)
+_OBJECTION = {"blurred": (214, 120, 0), "dark": (120, 50, 140), "pen": (190, 30, 45)}
 _LEGEND = 26
 
 Ring = list[list[float]]
@@ -39,7 +38,7 @@ def preview(store: PatchStore) -> Image.Image:
         pen.rectangle((left, top, right, bottom), outline=colour, width=1 if colour == _PATCH else 3)
     for ring in _rings(store.mask):
         pen.line([(float(x) * scale, float(y) * scale) for x, y in ring], fill=_OUTLINE, width=2)
-    counts = {what: int(hit.sum()) for what, hit in verdicts(store.quality).items()} if len(store) else {}
+    counts = {WORDS[what]: int(hit.sum()) for what, hit in verdicts(store.quality).items()} if len(store) else {}
     words = [
         f"{len(store)} patches, {facts.tissue_mm2:.1f} mm2 of tissue",
         *(f"{n} {w}" for w, n in counts.items() if n),
@@ -52,7 +51,7 @@ def _colours(store: PatchStore) -> list[tuple[int, int, int]]:
     colours = [_PATCH] * len(store)
     for what, hit in verdicts(store.quality).items() if len(store) else ():
         for index in np.flatnonzero(hit):
-            colours[index] = _OBJECTION.get(what, _OTHER)
+            colours[index] = _OBJECTION[what]
     return colours
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.cases import Part
@@ -97,8 +98,14 @@ class Model:
         assert self.profile
         return make_grammar(self.checkpoint, self.profile)
 
-    def plan(self, part: Part, patches: Mapping[str, int], settings: RunSettings) -> PartPlan:
-        """How this checkpoint would read a part whose slides hold so many patches.
+    def plan(
+        self,
+        part: Part,
+        patches: Mapping[str, int],
+        settings: RunSettings,
+        left_out: Mapping[str, Collection[int]] = MappingProxyType({}),
+    ) -> PartPlan:
+        """How this checkpoint would read a part whose slides hold so many patches, but for those `left_out`.
 
         Raises:
             ModelError: it cannot, with the arithmetic.
@@ -109,7 +116,9 @@ class Model:
         assert self.profile
         instruction = instruction_for(self.profile, part)
         tile = settings.tile
-        return make_plan(patches, self.profile, self.grammar, instruction, settings.report, tile.patch_size, tile.mpp)
+        return make_plan(
+            patches, self.profile, self.grammar, instruction, settings.report, tile.patch_size, tile.mpp, left_out
+        )
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from reporters.draft import PartDraft, draft_part, instruction_for
 from reporters.gate import why_not
 from reporters.plan import PartPlan
@@ -19,10 +21,12 @@ from reporters.schema import ALGORITHM, SCHEMA, Provenance, Report, Run
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.events import emit
+from wsi_pipeline.settings import Objection
 from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.publish import publishing
 from wsi_pipeline.store.tokens import TokenStore
+from wsi_pipeline.store.verdicts import verdicts
 
 if TYPE_CHECKING:
     from workflows.case import Work
@@ -67,12 +71,21 @@ def _plan(part: Part, work: Work) -> PlannedPart:
     facts = {slide: store.facts for slide, store in stores.items()}
     if (reason := why_not(profile, facts, [work.outcomes[s.id] for s in part.slides])) is not None or profile is None:
         return part, None, reason
-    plan = work.model.plan(part, counts, work.settings)
+    unwanted = work.settings.report.leave_out
+    left_out = {slide: _objectionable(store, unwanted) for slide, store in stores.items()} if unwanted else {}
+    if sum(map(len, left_out.values())) == sum(counts.values()):
+        return part, None, f"every patch is {' or '.join(unwanted)} and was left out (--leave-out)"
+    plan = work.model.plan(part, counts, work.settings, left_out)
     emit(
         "plan", part=part.title, strategy=plan.strategy, tokens_per_patch=plan.tokens_per_patch,
         windows=len(plan.windows), tokens=plan.tokens, patches=plan.patches_read,
     )  # fmt: skip
     return part, plan, None
+
+
+def _objectionable(store: PatchStore, unwanted: Sequence[Objection]) -> frozenset[int]:
+    found = verdicts(store.quality)
+    return frozenset(int(i) for what in unwanted for i in np.flatnonzero(found[what]))
 
 
 def _encode(planned: Sequence[PlannedPart], work: Work) -> dict[str, TokenStore]:

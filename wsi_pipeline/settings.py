@@ -26,6 +26,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+Objection = Literal["blurred", "dark", "pen"]
+"""What is wrong with a patch; `docs/store.md` says from where on."""
+
+
 class TileSettings(Settings):
     """Slides to patches."""
 
@@ -70,6 +74,8 @@ class ReportSettings(Settings):
 
     plan: Literal["auto", "windows", "joint"] = "auto"
     """How patches are shared out over contexts; auto follows the checkpoint's profile."""
+    leave_out: tuple[Objection, ...] = ()
+    """Patches of poor quality that are not read: `blurred`, `dark`, `pen`; default none, they are only counted."""
     max_patches: Annotated[int, Field(ge=1)] | None = None
     """Read only this many patches per part (a seeded sample); default every patch."""
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 512

@@ -8,11 +8,15 @@ import pytest
 
 import wsi_pipeline as wp
 from reporters.safety import WITHHELD
+from reporters.schema import Report
+from tests.conftest import tissue_image
 from tests.workflows.conftest import PHANTOM
 from workflows.run import exit_code, run
 from wsi_pipeline.errors import ModelError, StoreError, UsageError
 from wsi_pipeline.settings import ModelSettings, RunSettings, gather
 from wsi_pipeline.store.outcome import CaseOutcome
+from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.verdicts import verdicts
 
 
 def one(outcomes: list[CaseOutcome], case: str) -> CaseOutcome:
@@ -120,6 +124,31 @@ def test_a_whole_case_with_a_random_medgemma(make_slide, gemma: Path, tmp_path: 
     assert part.plan is not None
     assert part.plan.strategy == "windows"
     assert part.plan.patches_read == part.plan.patches_found == report.slides[0].patches
+
+
+def test_poor_patches_are_left_out_when_asked_and_said_so(make_slide, gemma: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    image = tissue_image(1600, 2000)
+    smooth = (image[:, :1000] < 230).any(2)
+    image[:, :1000][smooth] = (205, 120, 175)
+    cases = wp.find_cases(make_slide(image=image))
+    given = {"model": str(gemma), "max_new_tokens": 10, "patch_size": 128}
+
+    def read(**more: object) -> Report:
+        (outcome,) = run(cases, tmp_path / "out", gather(given | more))
+        return wp.load_report(tmp_path / "out/cases" / outcome.case / str(outcome.report))
+
+    everything = read().parts[0].completeness
+    assert everything.patches_read == everything.patches_found
+    report = read(leave_out=("blurred",))
+    (store,) = (tmp_path / "out").glob("cases/*/slides/*/patches-*")
+    blurred = int(verdicts(PatchStore(store).quality)["blurred"].sum())
+    (part,) = report.parts
+    assert 0 < blurred == part.plan.patches_left_out
+    assert part.completeness.patches_read == part.completeness.patches_found - blurred
+    assert not part.completeness.complete
+    assert (
+        f"{blurred} of {everything.patches_found} patches were left out for their quality" in part.completeness.gaps[0]
+    )
 
 
 def test_measurements_only(phantom_cases: Path, tmp_path: Path) -> None:

@@ -83,12 +83,15 @@ model_options = _group(
 
 report_options = _group(
     click.option("--plan", type=click.Choice(["auto", "windows", "joint"]), help="How patches share contexts. [auto]"),
+    click.option(
+        "--leave-out", type=click.Choice(["blurred", "dark", "pen"]), multiple=True,
+        help="Do not read such patches; may be repeated. [none]"),
     click.option("--max-patches", type=int, help="Read a seeded sample of this many per part. [all]"),
     click.option("--max-new-tokens", type=int, help="Longest text of one generation. [512]"),
     click.option("--seed", type=int, help="Of samples. [0]"),
     click.option("--evidence-patches", type=int, help="Patches shown per sentence. [4]"),
     click.option("--allow-incomplete", is_flag=True, default=None, help="Keep negative statements with slides unread."),
-)
+)  # fmt: skip
 
 machine_options = _group(
     click.option("--workers", type=int, help="Slides tiled at the same time. [1]"),
