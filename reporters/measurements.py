@@ -11,6 +11,7 @@ from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.verdicts import WORDS, verdicts
 
 _REMARK_FROM = 0.05
+_GOOD = f"good (under {_REMARK_FROM:.0%} of patches blurred, dark or under pen marks)"
 
 
 def slide_report(slide: Slide, outcome: SlideOutcome, store: PatchStore | None) -> SlideReport:
@@ -37,12 +38,14 @@ def slide_report(slide: Slide, outcome: SlideOutcome, store: PatchStore | None) 
 
 
 def _remarks(store: PatchStore) -> tuple[str, ...]:
+    """The verdict on a slide's quality, and how much of its tissue no patch holds."""
     if not len(store):
         return ()
     left = store.facts.tissue_left_mm2 / max(store.facts.tissue_mm2, 1e-9)
     slivers = (f"{left:.1%} of the tissue lies in no patch (slivers below the threshold)",) if left >= 0.005 else ()
-    return slivers + tuple(
+    objections = tuple(
         f"{share:.0%} of patches {WORDS[what]}"
         for what, hit in verdicts(store.quality).items()
         if (share := float(np.mean(hit))) >= _REMARK_FROM
     )
+    return slivers + (objections or (_GOOD,))

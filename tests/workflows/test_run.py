@@ -43,6 +43,7 @@ def test_every_case_ends_with_the_right_report(phantom_cases: Path, finished: tu
         done = report.parts[0].completeness
         assert f"{done.patches_read} of {done.patches_found} patches read" in text
         assert done.patches_read == done.patches_found > 0
+        assert all(slide.quality for slide in report.slides)
     assert "phantom-test" in (out / "index.html").read_text()
 
 
@@ -146,6 +147,7 @@ def test_poor_patches_are_left_out_when_asked_and_said_so(make_slide, gemma: Pat
     assert 0 < blurred == part.plan.patches_left_out
     assert part.completeness.patches_read == part.completeness.patches_found - blurred
     assert not part.completeness.complete
+    assert any(remark.endswith("of patches blurred") for remark in report.slides[0].quality)
     assert (
         f"{blurred} of {everything.patches_found} patches were left out for their quality" in part.completeness.gaps[0]
     )
