@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from reporters.parse import Conclusion, Lines, Span, citations, parse_lines, sen
 from reporters.plan import PartPlan, Window
 from reporters.profiles import Profile
 from reporters.schema import Evidence, Finding, Sentence
+from reporters.sequence import PatchTokens
 from reporters.writer import Draft, Writer
 from wsi_pipeline.cases import Part
 from wsi_pipeline.events import emit
@@ -64,8 +67,7 @@ def draft_part(
         emit("write.window", part=part.title, done=number - 1, total=len(plan.windows), tokens=window.tokens)
         counts = [len(share.patches) for share in window.slides]
         sequence = writer.grammar.sequence(counts, plan.tokens_per_patch, instruction)
-        features = _features(window, tokens, plan.tokens_per_patch)
-        draft = writer.write(sequence, features, settings.max_new_tokens)
+        draft = writer.write(sequence, _tokens(window, tokens, plan.tokens_per_patch), settings.max_new_tokens)
         read.append((draft, [places[share.slide][i] for share in window.slides for i in share.patches]))
     emit("write.window", part=part.title, done=len(plan.windows), total=len(plan.windows), tokens=0)
     most = settings.evidence_patches
@@ -93,13 +95,19 @@ def _places(store: PatchStore) -> list[PatchPlace]:
     return [PatchPlace(facts.slide_id, i, int(x), int(y), facts.patch_level0) for i, (x, y) in enumerate(store.coords)]
 
 
-def _features(window: Window, tokens: Mapping[str, TokenStore], tokens_per_patch: int) -> NDArray[np.float32]:
-    parts = []
-    for share in window.slides:
-        store, first, last = tokens[share.slide], share.patches[0], share.patches[-1] + 1
-        rows = store.read(first, last, tokens_per_patch)
-        parts.append(rows[np.array(share.patches) - first])
-    return np.concatenate(parts)
+def _tokens(window: Window, stores: Mapping[str, TokenStore], tokens_per_patch: int) -> PatchTokens:
+    """Those of a window's patches, read from the slides' stores stretch by stretch."""
+    places = [(share.slide, patch) for share in window.slides for patch in share.patches]
+
+    def read(first: int, last: int) -> NDArray[np.float32]:
+        parts = []
+        for slide, group in groupby(places[first:last], key=itemgetter(0)):
+            patches = np.array([patch for _, patch in group])
+            rows = stores[slide].read(int(patches[0]), int(patches[-1]) + 1, tokens_per_patch)
+            parts.append(rows[patches - patches[0]])
+        return np.concatenate(parts)
+
+    return PatchTokens(len(places), tokens_per_patch, read)
 
 
 def _sentence(draft: Draft, span: Span, places: Sequence[PatchPlace], most: int) -> Sentence:

@@ -11,9 +11,9 @@ Slide markers open a slide and, where the profile says so, repeat after every fe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,30 @@ class Sequence:
     types: NDArray[np.int64]
     soft: NDArray[np.int64]
     chunk_ends: tuple[tuple[int, int, int, int], ...]
+
+    def but_last(self) -> Sequence:
+        """Without its last token."""
+        return replace(self, ids=self.ids[:-1], types=self.types[:-1])
+
+
+@dataclass(frozen=True)
+class PatchTokens:
+    """Tokens of an input's patches, before the projector, read when they are needed.
+
+    Attributes:
+        count: patches.
+        per_patch: T.
+        read: (last - first, T, D) of patches `first` to `last`.
+    """
+
+    count: int
+    per_patch: int
+    read: Callable[[int, int], NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, rows: NDArray[np.float32]) -> PatchTokens:
+        """Those in (n, T, D) `rows`."""
+        return cls(len(rows), rows.shape[1], lambda first, last: rows[first:last])
 
 
 @dataclass(frozen=True)

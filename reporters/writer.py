@@ -1,4 +1,4 @@
-"""A checkpoint loaded to write: token features and a sequence in, text and attention out."""
+"""A checkpoint loaded to write: a sequence and the tokens of its patches in, text and attention out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from reporters.profiles import Profile, find_profile
-from reporters.sequence import Grammar, Sequence
+from reporters.sequence import Grammar, PatchTokens, Sequence
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import Checkpoint, pick_device
 
@@ -101,37 +101,28 @@ class Writer:
         self._ends.add(self.tokenizer.convert_tokens_to_ids(self.profile.end))
 
     @torch.inference_mode()
-    def write(self, sequence: Sequence, features: NDArray[np.float32] | None, max_new_tokens: int) -> Draft:
-        """Read `sequence` with its patches' features and write greedily.
+    def write(self, sequence: Sequence, tokens: PatchTokens | None, max_new_tokens: int) -> Draft:
+        """Read `sequence` with the tokens of its patches and write greedily.
 
-        The prompt is read at once with fused attention; from its last token on, the explicit kind runs, which
-        tells where each word looked.
+        The prompt is read in chunks; from its last token on, the explicit kind of attention runs, which tells where
+        each word looked.
 
         Args:
             sequence: token ids.
-            features: (patches, T, D) tokens before the projector; None for text only.
+            tokens: of its patches; None for text only.
             max_new_tokens: longest answer.
         """
-        from transformers import DynamicCache
+        from reporters.memory import Memory
+        from reporters.prefill import prefill
 
-        ids = torch.from_numpy(sequence.ids)[None].to(self.device)
-        types = torch.from_numpy(sequence.types)[None].to(self.device)
-        cache = DynamicCache(config=self.model.config.text_config)
-        self.model.set_attn_implementation("sdpa")
-        self.model(
-            input_ids=ids[:, :-1],
-            # without types attention is causal, and needs no T×T mask
-            token_type_ids=types[:, :-1] if types.any() else None,
-            mm_encoder_outputs=self._project(features),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        patches = 0 if features is None else len(features)
+        memory = Memory(self.model.config.text_config, len(sequence.ids) + max_new_tokens)
+        prefill(self.model, sequence.but_last(), tokens, memory)
+        patches = tokens.count if tokens else 0
         self.model.set_attn_implementation("eager")
-        token, written, rows, truncated = ids[:, -1:], [], [], True
+        token, written, rows, truncated = torch.from_numpy(sequence.ids[None, -1:]).to(self.device), [], [], True
         for _ in range(max_new_tokens):
-            step = self.model(input_ids=token, past_key_values=cache, use_cache=True, output_attentions=bool(patches))
+            step = self.model(input_ids=token, past_key_values=memory, use_cache=True, output_attentions=bool(patches))
+            memory.commit()
             token = step.logits[:, -1:].argmax(-1)
             if int(token) in self._ends:
                 truncated = False
@@ -142,17 +133,6 @@ class Writer:
         attention = np.stack(rows) if rows else None
         text = self.tokenizer.decode(written, skip_special_tokens=True)
         return Draft(text, self._token_ends(written), attention, truncated)
-
-    def _project(self, features: NDArray[np.float32] | None) -> Any:
-        if features is None:
-            return None
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        projector = self.model.model.multi_modal_projector
-        weight = projector.mm_input_projection_weight
-        pooled = torch.from_numpy(features).to(self.device, weight.dtype)
-        soft = projector.mm_soft_emb_norm(pooled) @ weight
-        return {"image": BaseModelOutputWithPooling(pooler_output=soft)}
 
     def _attention(self, layers: Any, sequence: Sequence, patches: int) -> NDArray[np.float32]:
         rows = torch.stack([layers[i][0, :, -1, :].float().mean(0) for i in self._global]).mean(0)

@@ -33,10 +33,10 @@ class Told:
         self.grammar = Grammar(Letters(), self.profile, 901, 902, 903)
         self.answers, self.asked = list(answers), []
 
-    def write(self, sequence, features, longest):  # type: ignore[no-untyped-def]
+    def write(self, sequence, tokens, longest):  # type: ignore[no-untyped-def]
         text = self.answers.pop(0)
         self.asked.append("".join(chr(i) for i in sequence.ids if i < 900))
-        patches = 0 if features is None else len(features)
+        patches = 0 if tokens is None else tokens.count
         attention = np.tile(np.linspace(0.1, 0.2, patches, dtype=np.float32), (len(text), 1)) if patches else None
         return Draft(text, np.arange(1, len(text) + 1), attention, False)
 

@@ -9,7 +9,7 @@ import torch
 from transformers import Gemma3ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from reporters.sequence import Sequence
+from reporters.sequence import PatchTokens, Sequence
 from reporters.writer import Writer
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import find_checkpoint
@@ -45,20 +45,20 @@ def by_hugging_face(folder: Path, sequence: Sequence, tokens: np.ndarray, length
 def test_greedy_text_equals_generate(gemma: Path, writer: Writer, patches: int) -> None:
     sequence = writer.grammar.sequence([patches], 4, "Describe.")
     tokens = features(patches, 4)
-    draft = writer.write(sequence, tokens, 24)
+    draft = writer.write(sequence, PatchTokens.of(tokens), 24)
     wanted = by_hugging_face(gemma, sequence, tokens, 24)
     assert draft.text == writer.tokenizer.decode(wanted, skip_special_tokens=True)
 
 
 def test_the_images_are_seen(writer: Writer) -> None:
     sequence = writer.grammar.sequence([6], 4, "Describe.")
-    texts = {writer.write(sequence, features(6, 4, seed), 12).text for seed in range(4)}
+    texts = {writer.write(sequence, PatchTokens.of(features(6, 4, seed)), 12).text for seed in range(4)}
     assert len(texts) > 1
 
 
 def test_attention_is_a_share_per_patch_and_word(writer: Writer) -> None:
     sequence = writer.grammar.sequence([3, 4], 4, "Describe.")
-    draft = writer.write(sequence, features(7, 4), 9)
+    draft = writer.write(sequence, PatchTokens.of(features(7, 4)), 9)
     assert draft.attention is not None
     assert draft.attention.shape == (9, 7)
     assert (draft.attention >= 0).all()

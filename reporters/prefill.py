@@ -1,0 +1,114 @@
+"""Read an input of any length, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from reporters.attention import CHUNKED
+from reporters.memory import Memory
+from reporters.sequence import PatchTokens, Sequence
+from wsi_pipeline.events import emit
+
+CHUNK = 2048
+"""Tokens; with less, matrices of a 4B model no longer fill a GPU."""
+_SMALLEST = 64
+
+
+def image_numbers(types: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(L,) number of the image each token belongs to, -1 for none: images are runs of types 1."""
+    starts = (types == 1) & (np.diff(types, prepend=0) == 1)
+    return np.where(types == 1, starts.cumsum() - 1, -1)
+
+
+def chunks(types: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Stretches of at most `most` tokens that divide no image; a longer image is one of its own."""
+    length = len(types)
+    # a cut before token i is allowed where i - 1 and i are not both of one image
+    allowed = np.flatnonzero(~((types[1:] == 1) & (types[:-1] == 1))) + 1 if length else np.zeros(0, int)
+    allowed = np.append(allowed, length)
+    first = 0
+    while first < length:
+        place = int(np.searchsorted(allowed, first + most, side="right")) - 1
+        last = int(allowed[place]) if place >= 0 and allowed[place] > first else int(allowed[allowed > first][0])
+        yield first, last
+        first = last
+
+
+@torch.inference_mode()
+def prefill(model: Any, sequence: Sequence, patches: PatchTokens | None, memory: Memory, most: int = CHUNK) -> Tensor:
+    """Read all tokens of `sequence` into `memory`.
+
+    A chunk that runs out of GPU memory is read again in halves.
+
+    Args:
+        model: a `Gemma3ForConditionalGeneration`.
+        sequence: the input.
+        patches: its patches; None without.
+        memory: empty, with room for it.
+        most: longest chunk.
+
+    Returns:
+        (vocabulary,) logits behind the last token.
+    """
+    model.set_attn_implementation({"text_config": CHUNKED})
+    images, pending, logits = image_numbers(sequence.types), list(chunks(sequence.types, most))[::-1], None
+    while pending:
+        first, last = pending.pop()
+        try:
+            logits = _read(model, sequence, images, patches, memory, first, last)
+        except torch.OutOfMemoryError:
+            if last - first <= _SMALLEST:
+                raise
+            torch.cuda.empty_cache()
+            emit("prefill.halved", tokens=last - first)
+            halves = list(chunks(sequence.types[first:last], (last - first) // 2))
+            if len(halves) == 1:
+                raise
+            pending += [(first + a, first + b) for a, b in halves[::-1]]
+            continue
+        memory.commit()
+    assert logits is not None
+    return logits
+
+
+def _read(
+    model: Any,
+    sequence: Sequence,
+    images: NDArray[np.int64],
+    patches: PatchTokens | None,
+    memory: Memory,
+    first: int,
+    last: int,
+) -> Tensor:
+    device = model.device
+    given = None
+    if patches is not None:
+        start, stop = np.searchsorted(sequence.soft, [first, last]) // patches.per_patch
+        if stop > start:
+            given = _projected(model, patches.read(int(start), int(stop)))
+    inside = images[first:last]
+    step = model(
+        input_ids=torch.from_numpy(sequence.ids[first:last])[None].to(device),
+        mm_encoder_outputs=given,
+        past_key_values=memory,
+        use_cache=True,
+        logits_to_keep=1,
+        images=torch.from_numpy(inside).to(device) if (inside >= 0).any() else None,
+    )
+    logits: Tensor = step.logits[0, -1]
+    return logits
+
+
+def _projected(model: Any, rows: NDArray[np.float32]) -> Any:
+    """Soft tokens as the model takes them instead of pixels."""
+    projector = model.model.multi_modal_projector
+    weight = projector.mm_input_projection_weight
+    soft = projector.mm_soft_emb_norm(torch.from_numpy(rows).to(model.device, weight.dtype)) @ weight
+    return {"image": BaseModelOutputWithPooling(pooler_output=soft)}

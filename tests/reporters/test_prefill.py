@@ -1,0 +1,114 @@
+"""Long inputs in chunks, against Hugging Face's own forward pass over the whole."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import Gemma3ForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from reporters.memory import Memory, memory_bytes
+from reporters.prefill import chunks, image_numbers, prefill
+from reporters.sequence import PatchTokens, Sequence
+from reporters.writer import Writer
+from wsi_pipeline.models import find_checkpoint
+
+
+@pytest.fixture(scope="module")
+def writer(gemma: Path) -> Writer:
+    return Writer(find_checkpoint(str(gemma)), "float32")
+
+
+def rows(patches: int, tokens: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(patches, tokens, 32)).astype(np.float32)
+
+
+def whole(folder: Path, sequence: Sequence, features: np.ndarray) -> torch.Tensor:
+    """Logits of every token, by one pass of Hugging Face's model with its own masks."""
+    model = Gemma3ForConditionalGeneration.from_pretrained(folder, attn_implementation="eager")
+    projector = model.model.multi_modal_projector
+    with torch.inference_mode():
+        soft = projector.mm_soft_emb_norm(torch.from_numpy(features)) @ projector.mm_input_projection_weight
+        return model(
+            input_ids=torch.from_numpy(sequence.ids)[None],
+            token_type_ids=torch.from_numpy(sequence.types)[None],
+            mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=soft)},
+        ).logits[0]
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+@pytest.mark.parametrize("most", [7, 16, 50, 10_000])
+def test_any_chunk_gives_the_logits_of_one_pass(gemma: Path, writer: Writer, tokens: int, most: int) -> None:
+    sequence = writer.grammar.sequence([20, 0, 13], tokens, "Describe.")
+    features = rows(33, tokens)
+    wanted = whole(gemma, sequence, features)[-1]
+    memory = Memory(writer.model.config.text_config, len(sequence.ids))
+    found = prefill(writer.model, sequence, PatchTokens.of(features), memory, most)
+    assert memory.get_seq_length() == len(sequence.ids)
+    assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+@given(st.lists(st.integers(0, 6), max_size=12), st.integers(1, 9))
+def test_chunks_cover_the_input_and_divide_no_image(lengths: list[int], most: int) -> None:
+    types = np.array([kind for n in lengths for kind in [0] + [1] * n], np.int64)
+    found = list(chunks(types, most))
+    assert [i for first, last in found for i in range(first, last)] == list(range(len(types)))
+    images = image_numbers(types)
+    for first, last in found:
+        inside = set(images[first:last]) - {-1}
+        assert not inside & (set(images[:first]) | set(images[last:]))
+        assert last - first <= most or len(set(images[first:last])) == 1
+
+
+def test_memory_is_what_the_arithmetic_says(writer: Writer) -> None:
+    config = writer.model.config.text_config
+    sequence = writer.grammar.sequence([150], 4, "Describe.")
+    room = len(sequence.ids)
+    memory = Memory(config, room)
+    prefill(writer.model, sequence, PatchTokens.of(rows(150, 4)), memory, 64)
+    assert memory.stored() == memory_bytes(config, room, 4)
+    assert room > 5 * config.sliding_window
+
+
+def test_a_4b_takes_20_kib_per_token() -> None:
+    from transformers import Gemma3TextConfig
+
+    config = Gemma3TextConfig(num_hidden_layers=34, num_key_value_heads=4, head_dim=256, sliding_window=1024)
+    step = memory_bytes(config, 200_001, 2) - memory_bytes(config, 200_000, 2)
+    assert step == pytest.approx(20 * 1024, rel=0.1)
+
+
+def test_tokens_are_read_chunk_by_chunk(writer: Writer) -> None:
+    features, asked = rows(40, 4), []
+
+    def read(first: int, last: int) -> np.ndarray:
+        asked.append(last - first)
+        return features[first:last]
+
+    sequence = writer.grammar.sequence([40], 4, "Describe.")
+    memory = Memory(writer.model.config.text_config, len(sequence.ids))
+    prefill(writer.model, sequence, PatchTokens(40, 4, read), memory, 32)
+    assert sum(asked) == 40
+    assert max(asked) <= 6
+
+
+def test_a_chunk_without_memory_is_read_in_halves(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence = writer.grammar.sequence([90], 4, "Describe.")
+    features, config = PatchTokens.of(rows(90, 4)), writer.model.config.text_config
+    wanted = prefill(writer.model, sequence, features, Memory(config, len(sequence.ids)), 150)
+    forward, tried = writer.model.forward, []
+
+    def scarce(*args: object, **kwargs: object) -> object:
+        out = forward(*args, **kwargs)
+        tried.append(kwargs["input_ids"].shape[1])
+        if tried[-1] > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory")  # after layers were written to
+        return out
+
+    monkeypatch.setattr(writer.model, "forward", scarce)
+    found = prefill(writer.model, sequence, features, Memory(config, len(sequence.ids)), 400)
+    assert max(tried) > 100
+    assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
