@@ -14,7 +14,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from workflows.phantom.slide import SlideSpec, make_slide
+from workflows.phantom.layout import SlideSpec
+from workflows.phantom.slide import make_slide
 
 _EDGE = 4096
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from workflows.phantom.cohort import draw_case
+from workflows.phantom.layout import SlideSpec, lay_out
+from workflows.phantom.painting import paint
 from workflows.phantom.pathology import ORGANS, Motif
 from workflows.phantom.scanner import draw_scanner, scan
-from workflows.phantom.slide import SlideSpec, lay_out, paint, render
+from workflows.phantom.slide import render
 from workflows.phantom.tissue import FIELD_MPP, draw
 
 HERE = Path(__file__).parent

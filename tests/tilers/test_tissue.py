@@ -11,8 +11,9 @@ from tilers.readers import open_slide
 from tilers.tile import survey
 from tilers.tissue import find_pen, find_tissue
 from workflows.phantom.glass import BLANK, SPECKS, make_glass
+from workflows.phantom.layout import SlideSpec
 from workflows.phantom.pathology import ORGANS, Organ
-from workflows.phantom.slide import SlideSpec, make_slide
+from workflows.phantom.slide import make_slide
 from workflows.phantom.tissue import FIELD_MPP
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.settings import TileSettings

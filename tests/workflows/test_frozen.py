@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from workflows.phantom.cohort import draw_case
+from workflows.phantom.layout import lay_out
 from workflows.phantom.pathology import VERSION
-from workflows.phantom.slide import lay_out, render
+from workflows.phantom.slide import render
 
 FROZEN = {
     3: {

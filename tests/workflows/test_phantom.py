@@ -19,7 +19,9 @@ from workflows.phantom.contents import CONTENTS, MOST, artefact, mimic_of
 from workflows.phantom.evaluate import WHOLE, Readers, draw_cohort, measure
 from workflows.phantom.examples import examples
 from workflows.phantom.labels import Labelled, cell_targets
+from workflows.phantom.layout import Focus, SlideSpec, lay_out, patches_showing
 from workflows.phantom.lessons import LearntSlide, Lessons, merged_report
+from workflows.phantom.painting import paint
 from workflows.phantom.pathology import ORGANS, Motif
 from workflows.phantom.pool import build_pool
 from workflows.phantom.recipe import QUICK
@@ -27,7 +29,7 @@ from workflows.phantom.robust import HANDLINGS, measure_robustness
 from workflows.phantom.scoring import NOTHING, Said, rates, score, truth_of
 from workflows.phantom.seeds import PARTS, SEEDS, SLIDES, Split, case_seed, require, slide_seed, split_of
 from workflows.phantom.shortcuts import KINDS, right_diagnosis, said_by, train_shortcut
-from workflows.phantom.slide import Focus, SlideSpec, lay_out, make_slide, paint, patches_showing
+from workflows.phantom.slide import make_slide
 from workflows.phantom.tissue import Stains, draw, match_light
 from workflows.phantom.train import PROFILE, train
 from workflows.phantom.wording import EXTENSIVE_PATCHES, FOCAL_PATCHES

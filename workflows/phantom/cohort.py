@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from workflows.phantom.layout import Focus, SlideSpec, lay_out, patches_showing
 from workflows.phantom.pathology import ORGANS, VERSION, Diagnosis, Organ
 from workflows.phantom.seeds import Split, case_seed, slide_seed
-from workflows.phantom.slide import Focus, SlideSpec, lay_out, make_slide, patches_showing
+from workflows.phantom.slide import make_slide
 from workflows.phantom.tissue import FIELD_MPP
 from workflows.phantom.wording import EXTENSIVE_PATCHES, FOCAL_PATCHES, Extent, PartFinding, write_report
 

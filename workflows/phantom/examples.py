@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from workflows.phantom.labels import Labelled, cell_targets
+from workflows.phantom.layout import SHOWN_FROM
 from workflows.phantom.pathology import ORGANS
-from workflows.phantom.slide import SHOWN_FROM
 
 _MIXED = 0.5
 """Share of patches that hold quarters of another one of the same organ."""

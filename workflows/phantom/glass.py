@@ -12,8 +12,9 @@ from PIL import Image
 from scipy import ndimage
 
 from workflows.phantom import artefacts
+from workflows.phantom.layout import SlideSpec, lay_out
 from workflows.phantom.pathology import ORGANS
-from workflows.phantom.slide import SlideSpec, lay_out, render, write_slide
+from workflows.phantom.slide import render, write_slide
 from workflows.phantom.tissue import FIELD_MPP, Field, smooth_noise
 
 Mask = NDArray[np.bool_]

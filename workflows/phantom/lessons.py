@@ -18,8 +18,8 @@ from reporters.profiles import Profile
 from reporters.training.writer import TrainingCase, Truth
 from workflows.phantom.cohort import MAX_SLIDES, draw_findings
 from workflows.phantom.labels import CLASSES, number_of
+from workflows.phantom.layout import SHOWN_FROM
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
-from workflows.phantom.slide import SHOWN_FROM
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
 from wsi_pipeline.models.pixels import pool_grid
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from tilers.tile import tile
 from workflows.phantom.cohort import draw_slide
 from workflows.phantom.contents import CONTENTS, MOST
+from workflows.phantom.layout import SlideSpec, lay_out
+from workflows.phantom.painting import paint
 from workflows.phantom.pathology import ORGANS, VERSION, Diagnosis, Organ, organ_named
 from workflows.phantom.seeds import Split, case_seed, slide_seed
-from workflows.phantom.slide import SlideSpec, lay_out, paint, scan_painting, write_slide
+from workflows.phantom.slide import scan_painting, write_slide
 from workflows.phantom.tissue import FIELD_MPP
 from workflows.phantom.wording import Extent
 from wsi_pipeline.cases import Slide

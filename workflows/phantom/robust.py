@@ -12,8 +12,9 @@ from pathlib import Path
 from reporters.schema import Report
 from workflows.phantom.cohort import PhantomPart, draw_case
 from workflows.phantom.evaluate import one_thread, said_in_report
+from workflows.phantom.layout import SlideSpec
 from workflows.phantom.scoring import NOTHING, Said
-from workflows.phantom.slide import SlideSpec, make_slide
+from workflows.phantom.slide import make_slide
 from workflows.run import run
 from wsi_pipeline.cases import discover
 from wsi_pipeline.settings import ModelSettings, RunSettings

@@ -18,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from workflows.phantom.contents import CONTENTS
+from workflows.phantom.layout import Focus, SlideSpec, lay_out
+from workflows.phantom.painting import MIMICS, paint
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import CELLS, draw_contrast
 from workflows.phantom.seeds import Split, case_seed, slide_seed
-from workflows.phantom.slide import MIMICS, Focus, SlideSpec, lay_out, paint, scan_painting
+from workflows.phantom.slide import scan_painting
 from workflows.phantom.tissue import FIELD_MPP
 from wsi_pipeline.models.pixels import resize
 

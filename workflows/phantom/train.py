@@ -31,6 +31,7 @@ from workflows.phantom.labels import (
     small_patches,
     together,
 )
+from workflows.phantom.layout import lay_out, patches_showing
 from workflows.phantom.lessons import LearntSlide, Lessons, merged_report, shows_lesion, shows_nothing
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
@@ -38,7 +39,6 @@ from workflows.phantom.recipe import Recipe, TowerCycle
 from workflows.phantom.scoring import BUCKETS
 from workflows.phantom.seeds import Split, require
 from workflows.phantom.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, make_sheets
-from workflows.phantom.slide import lay_out, patches_showing
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
 from wsi_pipeline.events import emit
 from wsi_pipeline.models.pixels import pool_grid
