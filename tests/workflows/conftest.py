@@ -1,5 +1,6 @@
 """A finished run to look at, and to copy and change."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -26,3 +27,10 @@ def copy(finished: tuple[Path, list[CaseOutcome]], tmp_path: Path) -> Path:
 
 def everything(out: Path) -> dict[str, int]:
     return {str(p.relative_to(out)): p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+
+
+SMALL = {"width_mm": 1.6, "height_mm": 1.2}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,78 @@
+"""Scores, and the benchmarks that read phantom cases."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.workflows.conftest import SMALL
+from workflows.phantom.cohort import draw_case
+from workflows.phantom.evaluate import WHOLE, Readers, draw_cohort, measure
+from workflows.phantom.pathology import ORGANS
+from workflows.phantom.pool import build_pool
+from workflows.phantom.robust import HANDLINGS, measure_robustness
+from workflows.phantom.scoring import NOTHING, Said, rates, score, truth_of
+from workflows.phantom.shortcuts import KINDS, right_diagnosis, said_by, train_shortcut
+from wsi_pipeline.store.patches import PatchStore
+
+
+def test_a_perfect_reader_scores_and_errors_are_told_apart() -> None:
+    (part,) = draw_case(1, "test", slides=4, organ="Breast", diagnosis="Invasive ductal carcinoma, grade 1").parts
+    truth = truth_of(part)
+    best = score("x", truth, part)
+    assert best.exact
+    assert best.slides
+    assert best.extent
+    ((text, extent, slides),) = truth.findings
+    other = Said(truth.specimen, ((text.replace("grade 1", "grade 2"), extent, slides),))
+    assert not score("x", other, part).exact
+    assert score("x", other, part).name
+    benign = Said(truth.specimen, ((part.organ.benign.text, "", ()),))
+    assert score("x", benign, part).called_benign
+    assert not score("x", Said(truth.specimen, ((text, extent, (9,)),)), part).slides
+    assert not score("x", Said("Colon, biopsy", truth.findings), part).organ
+    (well,) = draw_case(1, "test", slides=1, organ="Colon", diagnosis="No pathologic change").parts
+    assert score("x", Said("Colon, biopsy", (("Hyperplastic polyp", "", (1,)),)), well).called_diseased
+
+
+def test_no_report_is_a_wrong_report() -> None:
+    missing = score("x", NOTHING, draw_case(1, "test", slides=1).parts[0])
+    assert not missing.exact
+    assert not missing.organ
+    found = rates([missing])
+    assert (found["n"], found["exact"], found["low"]) == (1, 0.0, 0.0)
+    assert found["high"] == pytest.approx(0.793, abs=1e-3)  # Wilson, 0 of 1
+
+
+def test_a_cohort_fills_every_bucket() -> None:
+    cases = draw_cohort(40, 3)
+    counts = [len(part.slides) for case in cases for part in case.parts]
+    assert [sum(low <= n <= high for n in counts) for low, high in ((1, 1), (2, 5), (6, 12))] == [3, 3, 3]
+    assert len({case.id for case in cases}) == len(cases)
+
+
+def test_the_benchmark_reads_a_case_from_files(tmp_path: Path) -> None:
+    size = {"width_mm": 2.4, "height_mm": 2.0, "mpp": 1.0, "factors": (4,)}
+    case = draw_case(900_002, "test", slides=2, extent="focal", **size)
+    (scores,) = measure(tmp_path, [case], Readers(), workers=1)
+    assert scores[0].reader == WHOLE
+    assert len({s.reader for s in scores}) == len(scores) == 5
+    assert not any(tmp_path.iterdir())
+
+
+def test_slides_may_be_renamed_and_come_in_another_order(tmp_path: Path) -> None:
+    some = [h for h in HANDLINGS if h.name in ("renamed", "reordered")]
+    (same,) = measure_robustness(tmp_path, 900_005, 1, workers=1, handlings=some)
+    assert same == {"renamed": True, "reordered": True}
+    assert not any(p.is_file() for p in tmp_path.rglob("*"))
+
+
+def test_a_thumbnail_classifier_sees_a_slide_and_names_its_suspect(tmp_path: Path) -> None:
+    fixed = {"slides": 1, "organ": "Colon", "extent": "focal", **SMALL}
+    specs = [slide for n in range(4) for slide in draw_case(n, "train", **fixed).parts[0].slides]
+    pool = list(build_pool(tmp_path, specs, 2))
+    for kind in KINDS:
+        shortcut = train_shortcut(kind, pool, steps=5)
+        assert 0 <= right_diagnosis(shortcut, pool) <= 1
+    said = said_by(train_shortcut("thumbnail", pool, steps=5), ORGANS[0], [PatchStore(s.store) for s in pool])
+    assert said.specimen == "Colon, biopsy"
+    assert said.diagnoses[0] in {d.text for d in ORGANS[0].diagnoses}
