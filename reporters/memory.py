@@ -126,9 +126,9 @@ class Memory(Cache):  # type: ignore[misc]
         return sum(layer.stored() for layer in self.layers)
 
 
-def memory_bytes(config: Any, tokens: int, bytes_per_number: int) -> int:
+def memory_bytes(config: Any, tokens: int, dtype: str) -> int:
     """What a `Memory` of so many tokens takes: all of them in global layers, a window in others."""
     whole = sum(kind == "full_attention" for kind in config.layer_types)
     local = len(config.layer_types) - whole
-    per_token = 2 * config.num_key_value_heads * config.head_dim * bytes_per_number
+    per_token = 2 * config.num_key_value_heads * config.head_dim * getattr(torch, dtype).itemsize
     return int(per_token * (whole * tokens + local * min(tokens, config.sliding_window - 1)))

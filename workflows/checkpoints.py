@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import UsageError
-from wsi_pipeline.models import Checkpoint, check_fits, find_checkpoint, pick_device, resolve_dtype
+from wsi_pipeline.models import Checkpoint, check_fits, check_room, find_checkpoint, pick_device, resolve_dtype
 from wsi_pipeline.settings import ModelSettings, RunSettings
 
 if TYPE_CHECKING:
@@ -108,17 +108,26 @@ class Model:
         """How this checkpoint would read a part whose slides hold so many patches, but for those `left_out`.
 
         Raises:
-            ModelError: it cannot, with the arithmetic.
+            ModelError: it cannot, or this machine cannot, with the arithmetic.
         """
+        from transformers import Gemma3TextConfig
+
         from reporters.draft import instruction_for
+        from reporters.memory import memory_bytes
         from reporters.plan import make_plan
 
         assert self.profile
+        assert self.checkpoint
         instruction = instruction_for(self.profile, part)
         tile = settings.tile
-        return make_plan(
+        plan = make_plan(
             patches, self.profile, self.grammar, instruction, settings.report, tile.patch_size, tile.mpp, left_out
         )
+        tokens = max(window.tokens for window in plan.windows) + settings.report.max_new_tokens
+        config = Gemma3TextConfig(**self.checkpoint.config["text_config"])
+        memory = memory_bytes(config, tokens, self.dtype)
+        check_room(self.checkpoint, self.device, self.dtype, tokens, memory, loaded="writer" in vars(self))
+        return plan
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -14,7 +14,11 @@ from reporters.memory import Memory, memory_bytes
 from reporters.prefill import chunks, image_numbers, prefill
 from reporters.sequence import PatchTokens, Sequence
 from reporters.writer import Writer
+from workflows.checkpoints import Model
+from wsi_pipeline.cases import Part
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import find_checkpoint
+from wsi_pipeline.settings import ModelSettings, ReportSettings, RunSettings
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ def test_memory_is_what_the_arithmetic_says(writer: Writer) -> None:
     room = len(sequence.ids)
     memory = Memory(config, room)
     prefill(writer.model, sequence, PatchTokens.of(rows(150, 4)), memory, 64)
-    assert memory.stored() == memory_bytes(config, room, 4)
+    assert memory.stored() == memory_bytes(config, room, "float32")
     assert room > 5 * config.sliding_window
 
 
@@ -77,7 +81,7 @@ def test_a_4b_takes_20_kib_per_token() -> None:
     from transformers import Gemma3TextConfig
 
     config = Gemma3TextConfig(num_hidden_layers=34, num_key_value_heads=4, head_dim=256, sliding_window=1024)
-    step = memory_bytes(config, 200_001, 2) - memory_bytes(config, 200_000, 2)
+    step = memory_bytes(config, 200_001, "bfloat16") - memory_bytes(config, 200_000, "bfloat16")
     assert step == pytest.approx(20 * 1024, rel=0.1)
 
 
@@ -112,3 +116,16 @@ def test_a_chunk_without_memory_is_read_in_halves(writer: Writer, monkeypatch: p
     found = prefill(writer.model, sequence, features, Memory(config, len(sequence.ids)), 400)
     assert max(tried) > 100
     assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+def test_an_input_that_this_machine_cannot_hold_is_refused_before_loading(
+    gemma: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(ModelSettings(name=str(gemma)))
+    assert model.checkpoint
+    weights = 4 * model.checkpoint.parameters
+    monkeypatch.setattr("wsi_pipeline.models.checkpoint._device_bytes", lambda _: weights + 300_000)
+    assert model.plan(Part(None, ()), {"s": 3}, RunSettings(report=ReportSettings(max_new_tokens=10)))
+    with pytest.raises(ModelError, match=r"GiB for the keys and values of [\d,]+ tokens beside .* GiB of weights"):
+        model.plan(Part(None, ()), {"s": 500}, RunSettings())
+    assert "writer" not in vars(model)

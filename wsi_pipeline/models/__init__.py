@@ -1,5 +1,12 @@
 """Find a checkpoint: the shipped phantom, a local folder or a hub id; say early when it cannot be had."""
 
-from wsi_pipeline.models.checkpoint import Checkpoint, check_fits, find_checkpoint, pick_device, resolve_dtype
+from wsi_pipeline.models.checkpoint import (
+    Checkpoint,
+    check_fits,
+    check_room,
+    find_checkpoint,
+    pick_device,
+    resolve_dtype,
+)
 
-__all__ = ["Checkpoint", "check_fits", "find_checkpoint", "pick_device", "resolve_dtype"]
+__all__ = ["Checkpoint", "check_fits", "check_room", "find_checkpoint", "pick_device", "resolve_dtype"]

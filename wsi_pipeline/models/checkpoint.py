@@ -21,6 +21,7 @@ _WAYS_ON = (
     "or point --model at a local checkpoint folder, or use --model none for measurements only"
 )
 _HASHED_WHOLE = 64 * 2**20
+_BYTES = {"bfloat16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def check_fits(checkpoint: Checkpoint, device: str, dtype: str) -> None:
     Raises:
         ModelError: needed and available bytes.
     """
-    needed = checkpoint.parameters * (2 if dtype == "bfloat16" else 4)
+    needed = checkpoint.parameters * _BYTES[dtype]
     available = _device_bytes(device)
     if needed > available:
         raise ModelError(
@@ -129,6 +130,29 @@ def check_fits(checkpoint: Checkpoint, device: str, dtype: str) -> None:
             f"needs {needed / 2**30:.1f} GiB for {checkpoint.parameters / 1e9:.2f} G parameters in {dtype}, "
             f"and {device} has {available / 2**30:.1f} GiB free",
             "use a larger machine, --dtype bfloat16, a smaller --model, or --model none",
+        )
+
+
+def check_room(checkpoint: Checkpoint, device: str, dtype: str, tokens: int, memory: int, loaded: bool) -> None:
+    """Refuse an input whose keys and values this machine cannot hold beside the weights, with the arithmetic.
+
+    Args:
+        checkpoint, device, dtype: what reads it, and where.
+        tokens: of the input and its answer.
+        memory: bytes that their keys and values take.
+        loaded: whether the weights take their share of the device already.
+
+    Raises:
+        ModelError: needed and available bytes.
+    """
+    weights = checkpoint.parameters * _BYTES[dtype]
+    available = _device_bytes(device)
+    if memory + (0 if loaded else weights) > available:
+        raise ModelError(
+            f"model {checkpoint.name!r}",
+            f"needs {memory / 2**30:.1f} GiB for the keys and values of {tokens:,} tokens beside {weights / 2**30:.1f} "
+            f"GiB of weights in {dtype}, and {device} has {available / 2**30:.1f} GiB free",
+            "use --plan windows, --max-patches, --dtype bfloat16, or a larger machine",
         )
 
 
