@@ -14,6 +14,7 @@ from workflows.checkpoints import Model
 from workflows.run import check_cases
 from wsi_pipeline.cases import Case, Part, Slide
 from wsi_pipeline.errors import ModelError, PipelineError
+from wsi_pipeline.models.checkpoint import BYTES
 from wsi_pipeline.settings import RunSettings
 
 _BYTES_PER_PIXEL = {"jpeg": 205 * 1024 / 768**2, "zstd": 1297 * 1024 / 768**2}
@@ -141,7 +142,7 @@ def _model_seconds(model: Model, patches: int, cases: Sequence[CaseEstimate], se
     tokens = sum(case.tokens for case in cases)
     parts = sum(len(case.plans) for case in cases)
     reading = 2 * model.checkpoint.parameters * tokens
-    weight_bytes = model.checkpoint.parameters * (2 if model.dtype == "bfloat16" else 4)
+    weight_bytes = model.checkpoint.parameters * BYTES[model.dtype]
     rate, bandwidth = _measured_rates(model)
     writing = parts * min(settings.report.max_new_tokens, 256) * weight_bytes / bandwidth
     return float((tower + reading) / (0.5 * rate) + writing)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -176,12 +177,15 @@ def test_a_lock_without_a_heartbeat_is_taken_over(tmp_path: Path) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 99))
-def test_tokens_come_back_whatever_the_batches(tmp_path_factory, sizes: list[int], seed: int) -> None:  # type: ignore[no-untyped-def]
-    tokens = np.random.default_rng(seed).normal(size=(sum(sizes), 4, 8)).astype(np.float16)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 99), st.sampled_from(["float32", "bfloat16"])
+)
+def test_tokens_come_back_whatever_the_batches(tmp_path_factory, sizes: list[int], seed: int, dtype: str) -> None:  # type: ignore[no-untyped-def]
+    computed = torch.from_numpy(np.random.default_rng(seed).normal(size=(sum(sizes), 4, 8)))
+    tokens = computed.to(getattr(torch, dtype)).float().numpy()
     final = tmp_path_factory.mktemp("tokens") / "t.zarr"
     with publishing(final) as partial:
-        writer = TokenWriter(partial, len(tokens), 4, 8)
+        writer = TokenWriter(partial, len(tokens), 4, 8, dtype)
         start = 0
         for size in sizes:
             writer.append(tokens[start : start + size])
@@ -190,14 +194,16 @@ def test_tokens_come_back_whatever_the_batches(tmp_path_factory, sizes: list[int
     store = TokenStore(final)
     assert np.array_equal(store.tokens[:], tokens)
     coarse = store.read(0, len(tokens), 1)
-    assert np.allclose(coarse[:, 0], tokens.astype(np.float32).mean(1), atol=1e-6)
+    assert np.allclose(coarse[:, 0], tokens.mean(1), atol=1e-6)
 
 
 def test_tokens_that_are_not_finite_or_too_few_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not finite"), publishing(tmp_path / "t") as partial:
-        TokenWriter(partial, 1, 4, 8).append(np.full((1, 4, 8), np.nan, np.float16))
+        TokenWriter(partial, 1, 4, 8, "float32").append(np.full((1, 4, 8), np.nan, np.float32))
+    with pytest.raises(StoreError, match="not finite in float16"), publishing(tmp_path / "t") as partial:
+        TokenWriter(partial, 1, 4, 8, "bfloat16").append(np.full((1, 4, 8), 1e6, np.float32))
     with pytest.raises(StoreError, match="0 of 2 patches"), publishing(tmp_path / "t") as partial:
-        TokenWriter(partial, 2, 4, 8).close(TOKEN_FACTS)
+        TokenWriter(partial, 2, 4, 8, "float32").close(TOKEN_FACTS)
     assert not (tmp_path / "t").exists()
 
 

@@ -65,7 +65,7 @@ class Encoder:
         total, slide = len(patches), patches.facts.slide_id
         emit("encode.start", slide=slide, total=total)
         with publishing(final) as partial:
-            writer = TokenWriter(partial, total, tokens_per_patch, self.tower.dim)
+            writer = TokenWriter(partial, total, tokens_per_patch, self.tower.dim, self.dtype)
             done = 0
             for batch in _prefetched(patches, self.batch_size):
                 writer.append(self._tokens(batch, tokens_per_patch))
@@ -83,11 +83,11 @@ class Encoder:
                 )
             )
 
-    def _tokens(self, batch: NDArray[np.uint8], tokens_per_patch: int) -> NDArray[np.float16]:
+    def _tokens(self, batch: NDArray[np.uint8], tokens_per_patch: int) -> NDArray[np.float32]:
         try:
             with torch.inference_mode():
                 pixels = torch.from_numpy(batch).to(self.device, non_blocking=True)
-                return np.asarray(self.tower(pixels, tokens_per_patch).to(torch.float16).cpu().numpy())
+                return np.asarray(self.tower(pixels, tokens_per_patch).float().cpu().numpy())
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise ModelError(

@@ -21,7 +21,8 @@ _WAYS_ON = (
     "or point --model at a local checkpoint folder, or use --model none for measurements only"
 )
 _HASHED_WHOLE = 64 * 2**20
-_BYTES = {"bfloat16": 2, "float32": 4}
+BYTES = {"bfloat16": 2, "float32": 4}
+"""Of a weight, by arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def check_fits(checkpoint: Checkpoint, device: str, dtype: str) -> None:
     Raises:
         ModelError: needed and available bytes.
     """
-    needed = checkpoint.parameters * _BYTES[dtype]
+    needed = checkpoint.parameters * BYTES[dtype]
     available = _device_bytes(device)
     if needed > available:
         raise ModelError(
@@ -145,7 +146,7 @@ def check_room(checkpoint: Checkpoint, device: str, dtype: str, tokens: int, mem
     Raises:
         ModelError: needed and available bytes.
     """
-    weights = checkpoint.parameters * _BYTES[dtype]
+    weights = checkpoint.parameters * BYTES[dtype]
     available = _device_bytes(device)
     if memory + (0 if loaded else weights) > available:
         raise ModelError(
