@@ -67,7 +67,7 @@ class Encoder:
         with publishing(final) as partial:
             writer = TokenWriter(partial, total, tokens_per_patch, self.tower.dim, self.dtype)
             done = 0
-            for batch in _prefetched(patches, self.batch_size):
+            for batch in prefetched(patches, self.batch_size):
                 writer.append(self._tokens(batch, tokens_per_patch))
                 done += len(batch)
                 emit("encode.progress", slide=slide, done=done, total=total)
@@ -102,7 +102,7 @@ class Encoder:
             return np.concatenate(parts)
 
 
-def _prefetched(patches: PatchStore, size: int) -> Iterator[NDArray[np.uint8]]:
+def prefetched(patches: PatchStore, size: int) -> Iterator[NDArray[np.uint8]]:
     """Batches in order, the next one decoded while the device works on this one."""
     batches = patches.batches(size)
     with ThreadPoolExecutor(1) as reader:
