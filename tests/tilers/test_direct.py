@@ -174,6 +174,32 @@ def test_offsets_outside_the_file_are_no_pixels(tmp_path: Path, image: np.ndarra
         DirectReader(path).read(0, 1300, 1100, 8, 8)
 
 
+def test_a_tile_of_gigabytes_is_refused_by_every_reader(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "s.svs", tissue_image(200, 250), "ycbcr 4:4:4", 256)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for name in ("ImageWidth", "ImageLength", "TileWidth", "TileLength"):
+            file.pages[0].tags[name].overwrite(65_520)
+    with pytest.raises(SlideError) as error:
+        open_slide(path)
+    assert error.value.cause.count("tiles of 65520×65520 pixels") == 3
+
+
+def test_directories_in_a_loop_end(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, factors=(4,))
+    with tifffile.TiffFile(path) as file:
+        first, second = file.pages[0], file.pages[1]
+        long = 8 if file.is_bigtiff else 4
+        entry, count = (20, 8) if file.is_bigtiff else (12, 2)
+        end = second.offset + count + entry * len(second.tags)
+        start = first.offset
+    with path.open("r+b") as raw:
+        raw.seek(end)
+        raw.write(start.to_bytes(long, "little"))
+    with pytest.raises(SlideError, match="cannot be opened as a slide"):
+        open_slide(path, "openslide")
+    assert open_slide(path).reader.size == (1511, 1237)
+
+
 def test_a_slide_replaced_while_it_is_read_fails(
     tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

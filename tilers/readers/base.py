@@ -14,6 +14,14 @@ PHANTOM_MARKER = "wsi-pipeline phantom"
 """What the image description of a synthetic slide says; the phantom model writes on no other slides."""
 
 
+_MOST_TILE_PIXELS = 1 << 26
+"""8,192 squared, 0.2 GB as RGB; scanners write tiles of a hundredth of that."""
+
+
+class TileTooLarge(Exception):
+    """One tile would take more memory than a whole slide should."""
+
+
 class UndecodableRegion(Exception):
     """The bytes of a region do not decode; the reader is still usable."""
 
@@ -56,6 +64,16 @@ class Reader(Protocol):
     def close(self) -> None:
         """Release the file."""
         ...
+
+
+def check_tile(width: int, height: int) -> None:
+    """Refuse tiles that nobody writes: a file of a few bytes can claim one of gigabytes.
+
+    Raises:
+        TileTooLarge: with its size.
+    """
+    if width * height > _MOST_TILE_PIXELS:
+        raise TileTooLarge(f"tiles of {width}×{height} pixels, of which each is decoded whole")
 
 
 def number(text: object) -> float | None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from tilers.readers.base import Reader, UndecodableRegion
+from tilers.readers.base import Reader, UndecodableRegion, check_tile
 from tilers.readers.openslide import OpenSlideReader
 from tilers.readers.tiffslide import TiffSlideReader
 from tilers.readers.tiles import DamagedTile, Jpeg2000Tiles, JpegTiles, Pixels, TileCodec
@@ -290,6 +290,7 @@ def _tiling(page: Any) -> Tiling:
     if (page.samplesperpixel, page.bitspersample, int(page.planarconfig)) != (3, 8, 1):
         raise NotDirect(f"{page.samplesperpixel} samples of {page.bitspersample} bits")
     width, height = page.tilewidth, page.tilelength
+    check_tile(width, height)
     columns, rows = -(-page.imagewidth // width), -(-page.imagelength // height)
     if not len(page.dataoffsets) == len(page.databytecounts) == columns * rows:
         raise NotDirect("its tiles are not listed")

@@ -10,7 +10,7 @@ import openslide
 from numpy.typing import NDArray
 
 from tilers.geometry import Box
-from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number, on_white
+from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, check_tile, number, on_white
 from tilers.readers.dicom_colour import check_colours
 from tilers.readers.ome import ome_mpp
 from wsi_pipeline.cases.files import files_of
@@ -37,6 +37,9 @@ class OpenSlideReader:
         if facts.get(openslide.PROPERTY_NAME_VENDOR) == "dicom":
             for file in files:
                 check_colours(file)
+        for level in range(self._slide.level_count):
+            edges = (facts.get(f"openslide.level[{level}].tile-{edge}") for edge in ("width", "height"))
+            check_tile(*(int(edge or 0) for edge in edges))
         self.size = self._slide.dimensions
         self.level_sizes = tuple(self._slide.level_dimensions)
         self.downsamples = tuple(float(d) for d in self._slide.level_downsamples)

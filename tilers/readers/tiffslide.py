@@ -9,7 +9,7 @@ import tiffslide
 from numpy.typing import NDArray
 
 from tilers.geometry import Box
-from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, number, within
+from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, check_tile, number, within
 from tilers.readers.ome import ome_mpp
 from wsi_pipeline.cases.location import Location
 
@@ -25,6 +25,9 @@ class TiffSlideReader:
 
     def __init__(self, path: Location) -> None:
         self._slide = tiffslide.TiffSlide(str(path))
+        for level in range(self._slide.level_count):
+            height, width = self._slide.zarr_group[str(level)].chunks[:2]
+            check_tile(int(width), int(height))
         facts = self._slide.properties
         self.size = (int(self._slide.dimensions[0]), int(self._slide.dimensions[1]))
         self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
