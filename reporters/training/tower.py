@@ -13,6 +13,9 @@ from reporters.training.parallel import Replicas, one_core_each
 from wsi_pipeline.events import emit
 from wsi_pipeline.models.pixels import pool_grid
 
+_NOISE = 1e-4
+"""Variance below which a component is noise; pixels range over 2."""
+
 
 class CellClassifier(nn.Module):
     """Classify each of T cells of a patch from the tower's pooled, normed tokens, and tell its colours.
@@ -38,6 +41,29 @@ def cell_colours(pixels: Tensor, cells: int) -> Tensor:
     edge = pixels.shape[-1] // side
     blocks = pixels.reshape(*pixels.shape[:2], side, edge, side, edge)
     return torch.cat([blocks.mean((3, 5)), blocks.std((3, 5))], 1).flatten(2).transpose(1, 2)
+
+
+def whiten(tower: Any, pixels: Tensor) -> None:
+    """Let the patch embedding of `tower` begin as the principal components of `pixels`, all of the same strength.
+
+    A random embedding sees brightness and little else, since what differs within a patch is a hundred times weaker.
+    Begun like this, the phantom's textures are learnt in less than half the steps. Source: K. Jordan, 94 % on CIFAR-10
+    in 3.29 seconds on a single GPU, 2024, arXiv:2404.00498, section 3.2.
+
+    Args:
+        tower: a SigLIP vision model, changed in place.
+        pixels: (n, 3, px, px) in [-1, 1], typical images.
+    """
+    embedding = tower.embeddings.patch_embedding
+    rows = functional.unfold(pixels, embedding.kernel_size, stride=embedding.stride).transpose(1, 2).flatten(0, 1)
+    mean = rows.mean(0)
+    strength, components = torch.linalg.eigh(torch.cov((rows - mean).T))
+    count = min(embedding.out_channels, len(strength))
+    # eigenvalues ascend; the floor keeps what is only noise from being blown up
+    filters = (components * (strength.clamp_min(0) + _NOISE).rsqrt()).T.flip(0)[:count]
+    with torch.no_grad():
+        embedding.weight[:count] = filters.reshape(count, *embedding.weight.shape[1:])
+        embedding.bias[:count] = -(filters @ mean)
 
 
 Examples = Iterator[tuple[Tensor, Mapping[int, Tensor]]]

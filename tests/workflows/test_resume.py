@@ -54,7 +54,8 @@ CHANGES = {
     },
     "model": {"name": None, "revision": "other", "dtype": "bfloat16"},
     "report": {
-        "plan": "windows", "max_patches": 5, "max_new_tokens": 300, "seed": 7, "evidence_patches": 2,
+        "leave_out": ("dark",), "plan": "windows", "max_patches": 5, "max_new_tokens": 300, "seed": 7,
+        "evidence_patches": 2,
         "allow_incomplete": True,
     },
 }  # fmt: skip

@@ -23,13 +23,12 @@ that an earlier, stopped run had made are not counted).
 1. {patches:,} patches: of {slides:,} slides of the training seeds, {benign} normal ones per organ and {per_lesion} of
    every other diagnosis, made and tiled by the pipeline itself, and of {lesion_sheets:,} sheets crowded with lesions
    and {mimic_sheets:,} crowded with mimics.
-2. The vision tower learns organ × diagnosis, mimics and artefacts of whole patches, their quarters and sixteenths
-   ({tower_cycles} steps in cycles of the
-   learning rate; sheets crowded with mimics join in the last), as many patches with a lesion as without, half of them
-   put together from quarters of two.
+2. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
+   mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps), as many patches with a
+   lesion as without, half of them put together from quarters of two.
 3. The language model learns to write the report of parts composed patch by patch of those slides, 1 to 12 slides, at
-   1 and 4 tokens per patch, to conclude from given lines, and to merge the conclusions of windows ({cycles} steps in
-   cycles of the learning rate; the loss is on the answer, three auxiliary heads are thrown away).
+   1 and 4 tokens per patch, to conclude from given lines, and to merge the conclusions of windows ({cycles} steps; the
+   loss is on the answer, three auxiliary heads are thrown away).
 
 ## Input
 
@@ -68,7 +67,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
         cycles=_cycles([steps for steps, _ in figures["recipe"]["writer"]]),
-        tower_cycles=_cycles([cycle["steps"] for cycle in figures["recipe"]["tower"]]),
+        tower_cycles=_cycles([steps for steps, _ in figures["recipe"]["tower"]]),
         millions=figures["parameters"] / 1e6,
         rows=rows,
         curve=curve,

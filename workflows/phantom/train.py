@@ -16,7 +16,7 @@ from torch import nn
 
 from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
-from reporters.training.tower import CellClassifier, train_tower
+from reporters.training.tower import CellClassifier, train_tower, whiten
 from reporters.training.writer import TrainingCase, WriterTrainer
 from workflows.phantom.card import model_card
 from workflows.phantom.cohort import MAX_SLIDES
@@ -35,7 +35,7 @@ from workflows.phantom.layout import lay_out, patches_showing
 from workflows.phantom.lessons import LearntSlide, Lessons, merged_report, shows_lesion, shows_nothing
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
-from workflows.phantom.recipe import Recipe, TowerCycle
+from workflows.phantom.recipe import Recipe
 from workflows.phantom.scoring import BUCKETS
 from workflows.phantom.seeds import Split, require
 from workflows.phantom.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, make_sheets
@@ -48,8 +48,10 @@ GRIDS = (1, 4)
 """Tokens per patch the checkpoint is trained with."""
 _STREAMS = 2
 """Batches per step, a core for each; part of the recipe, whatever the machine has."""
-TRAINING = 4
+TRAINING = 5
 """Raised whenever the same recipe would train other weights, so that nothing learnt before is taken for it."""
+_TYPICAL = 1000
+"""Patches whose components the tower begins with."""
 TOWER_GRIDS = (1, 4, 16)
 """Cells per patch the tower is taught on: finer ones teach where, and lower its false alarms."""
 
@@ -98,16 +100,15 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     sizes = {name: getattr(recipe, name) for name in ("seed", "benign", "per_lesion", "lesion_sheets", "mimic_sheets")}
 
     @cache
-    def patches(mimics: bool) -> Labelled:
-        if not mimics:
-            sheets = _sheets(work, LESIONS, recipe.lesion_sheets, shape.pixels, workers)
-            return together(labelled_pool(pool, shape.pixels), sheets)
-        return together(patches(False), _sheets(work, LOOKALIKES, recipe.mimic_sheets, shape.pixels, workers))
+    def patches() -> Labelled:
+        crowds = ((LESIONS, recipe.lesion_sheets), (LOOKALIKES, recipe.mimic_sheets))
+        sheets = [_sheets(work, crowd, count, shape.pixels, workers) for crowd, count in crowds]
+        return together(labelled_pool(pool, shape.pixels), *sheets)
 
     towers = []
-    for number, cycle in enumerate(recipe.tower):
-        sizes["tower"] = [asdict(c) for c in recipe.tower[: number + 1]]
-        learn = partial(_learn_tower, vision, patches, held_out, shape.pixels, recipe.seed + number, cycle)
+    for number, (steps, rate) in enumerate(recipe.tower):
+        sizes["tower"] = recipe.tower[: number + 1]
+        learn = partial(_learn_tower, vision, patches, held_out, shape.pixels, recipe.seed, number, steps, rate)
         towers.append(_kept(work, "tower", sizes, vision, learn))
     tower = towers[-1]
     emit("train.measured", what="tower", **tower["accuracy"])
@@ -160,15 +161,20 @@ def _kept(
 
 def _learn_tower(
     vision: Any,
-    patches: Callable[[bool], Labelled],
+    patches: Callable[[], Labelled],
     held_out: list[PoolSlide],
     pixels: int,
     seed: int,
-    cycle: TowerCycle,
+    cycle: int,
+    steps: int,
+    rate: float,
 ) -> dict[str, Any]:
-    learnt = patches(cycle.mimics)
-    streams = [examples(learnt, TOWER_GRIDS, 24, _STREAMS * seed + k) for k in range(_STREAMS)]
-    classifier = train_tower(vision, TOWER_CLASSES, streams, cycle.steps, cycle.rate, seed)
+    learnt = patches()
+    if cycle == 0:
+        some = torch.randperm(len(learnt.organs), generator=torch.Generator().manual_seed(seed))[:_TYPICAL]
+        whiten(vision, as_pixels(learnt.images[some]))
+    streams = [examples(learnt, TOWER_GRIDS, 24, _STREAMS * (seed + cycle) + k) for k in range(_STREAMS)]
+    classifier = train_tower(vision, TOWER_CLASSES, streams, steps, rate, seed + cycle)
     accuracy = _patch_accuracy(classifier, labelled_pool(held_out, pixels))
     return {"patches": len(learnt.images), "accuracy": accuracy}
 
