@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import machine
+from peers.measured import peak_gib
 from slides import BigSlide, write_big_slide
 
 from tilers.tile import tile
@@ -24,13 +25,6 @@ def tile_and_measure(path: Path, final: Path, result: object) -> None:
     started = time.monotonic()
     tile(Slide("big", path), TileSettings(), final)
     result.send((time.monotonic() - started, peak_gib()))  # type: ignore[attr-defined]
-
-
-def peak_gib() -> float:
-    """High-water mark of this process's memory; `ru_maxrss` would count the parent's at the fork."""
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20
 
 
 @click.command()

@@ -25,9 +25,9 @@ import machine
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from peers.measured import peak_gib, read_bytes
 from PIL import Image
 from slides import BigSlide, write_big_slide
-from tile_memory import peak_gib
 
 from tilers.geometry import pick_level, window
 from tilers.readers.direct import DirectReader
@@ -160,10 +160,10 @@ METHODS: dict[str, Callable[[Path, Path], int]] = {
 def _measure(method: str, slide: Path, out: Path, pipe: Connection) -> None:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores if "cores" in method else cores[:1])
-    before = _read_bytes()
+    before = read_bytes()
     started = time.perf_counter()
     patches = METHODS[method](slide, out)
-    pipe.send((patches, time.perf_counter() - started, peak_gib(), (_read_bytes() - before) / 2**20))
+    pipe.send((patches, time.perf_counter() - started, peak_gib(), (read_bytes() - before) / 2**20))
 
 
 PEERS = ("hs2p", "wsidata", "tiatoolbox")
@@ -186,11 +186,6 @@ def measure_peer(kind: BigSlide, peer: str, python: Path, slide: Path, folder: P
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["no output"])[-1]
     return Row(kind.name, peer, *json.loads(done.stdout.strip().splitlines()[-1]))
-
-
-def _read_bytes() -> int:
-    lines = Path("/proc/self/io").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("rchar")))
 
 
 def measure(kind: BigSlide, method: str, slide: Path, folder: Path) -> Row:

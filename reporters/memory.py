@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from wsi_pipeline.models.checkpoint import BYTES
+
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped
     """Keys and values of one layer; what a forward pass adds counts from `commit` on, so that it can be tried again."""
@@ -130,5 +132,5 @@ def memory_bytes(config: Any, tokens: int, dtype: str) -> int:
     """What a `Memory` of so many tokens takes: all of them in global layers, a window in others."""
     whole = sum(kind == "full_attention" for kind in config.layer_types)
     local = len(config.layer_types) - whole
-    per_token = 2 * config.num_key_value_heads * config.head_dim * getattr(torch, dtype).itemsize
+    per_token = 2 * config.num_key_value_heads * config.head_dim * BYTES[dtype]
     return int(per_token * (whole * tokens + local * min(tokens, config.sliding_window - 1)))

@@ -18,14 +18,19 @@ def measured(work: Callable[[Path, np.ndarray, int, Path], None]) -> None:
     slide, origins, step, out = sys.argv[1:]
     places = np.load(origins)
     Path(out).mkdir()
-    before, started = _read_bytes(), time.perf_counter()
+    before, started = read_bytes(), time.perf_counter()
     work(Path(slide), places, int(step), Path(out))
     seconds = time.perf_counter() - started
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    print(json.dumps([len(places), seconds, peak / 2**20, (_read_bytes() - before) / 2**20]))
+    print(json.dumps([len(places), seconds, peak_gib(), (read_bytes() - before) / 2**20]))
 
 
-def _read_bytes() -> int:
+def peak_gib() -> float:
+    """High-water mark of this process's memory; `ru_maxrss` would count the parent's at the fork."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 2**20
+
+
+def read_bytes() -> int:
+    """What this process has read so far, from caches too."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("rchar")))

@@ -22,7 +22,7 @@ _WAYS_ON = (
 )
 _HASHED_WHOLE = 64 * 2**20
 BYTES = {"bfloat16": 2, "float32": 4}
-"""Of a weight, by arithmetic."""
+"""Of a number, by arithmetic."""
 
 
 @dataclass(frozen=True)
