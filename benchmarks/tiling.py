@@ -2,7 +2,8 @@
 
 python benchmarks/tiling.py [--quick] [--peers FOLDER] [--json]
 
-Every row runs in a process of its own on one core, on the same patches of the same slide. The limits decode each
+Every row runs in a process of its own on one core, on the same patches of the same slide. Limits, loops and peers are
+told where the patches are before their time starts; ours finds the tissue within it. The limits decode each
 compressed tile that the patches touch once, at the scale wanted, and encode each patch once; they do nothing else.
 """
 
@@ -37,13 +38,25 @@ from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore, PatchWriter
 
 SLIDES = (
-    BigSlide("40X, 10X level, 256 px tiles", 0.25, 256, (4,)),
+    BigSlide("40X, 10X and 2.5X levels, 256 px tiles", 0.25, 256, (4, 16)),
     BigSlide("40X 0.2527 µm/px, no levels", 0.2527, 256, ()),
     BigSlide("20X, no levels, 240 px tiles", 0.5, 240, ()),
     BigSlide("20X 0.5022 µm/px, 4X level", 0.5022, 240, (4,)),
     BigSlide("20X, JPEG 2000", 0.5, 256, (), jpeg2000=True),
 )
 PATCH = 768
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the patches are: (n, 2) origins, and their edge, in level-0 pixels."""
+
+    origins: NDArray[np.int32]
+    step: int
+
+
+Work = Callable[[Path, Path, Places], int]
+"""Slide, store to be written, patches to be taken; how many were."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +76,26 @@ class Row:
         return self.patches / self.seconds
 
 
-def ours(reader: str, threads: int = 1) -> Callable[[Path, Path], int]:
+def ours(reader: str, threads: int = 1) -> Work:
     """The tiling stage itself."""
 
-    def work(slide: Path, out: Path) -> int:
+    def work(slide: Path, out: Path, places: Places) -> int:
         tile(Slide("big", slide), TileSettings(reader=reader), out, threads)  # type: ignore[arg-type]
         return len(PatchStore(out))
 
     return work
 
 
-def loop(read: Callable[[Path], Callable[[int, int, int], NDArray[np.uint8]]]) -> Callable[[Path, Path], int]:
+def loop(read: Callable[[Path], Callable[[int, int, int], NDArray[np.uint8]]]) -> Work:
     """What most pipelines do: read each patch's region at level 0 or the level above, resize it, store it."""
 
-    def work(slide: Path, out: Path) -> int:
-        origins, step = _places(slide)
+    def work(slide: Path, out: Path, places: Places) -> int:
         region = read(slide)
-        writer = PatchWriter(out, len(origins), PATCH, "jpeg", 90)
-        for x, y in origins:
-            writer.append(region(int(x), int(y), step), (int(x), int(y)), 1.0, (1.0,))
+        writer = PatchWriter(out, len(places.origins), PATCH, "jpeg", 90)
+        for x, y in places.origins:
+            writer.append(region(int(x), int(y), places.step), (int(x), int(y)), 1.0, (1.0,))
         writer._flush()
-        return len(origins)
+        return len(places.origins)
 
     return work
 
@@ -118,34 +130,34 @@ def with_tiffslide(path: Path) -> Callable[[int, int, int], NDArray[np.uint8]]:
     return region
 
 
-def limit(encode: bool) -> Callable[[Path, Path], int]:
+def limit(encode: bool) -> Work:
     """Decode each touched tile once at the scale that tiling would take; with `encode`, encode each patch once too."""
 
-    def work(slide: Path, out: Path) -> int:
-        origins, step = _places(slide)
+    def work(slide: Path, out: Path, places: Places) -> int:
         reader = DirectReader(slide)
-        level = pick_level(reader.downsamples, step / PATCH, 1.0)
+        level = pick_level(reader.downsamples, places.step / PATCH, 1.0)
         downsample = reader.downsamples[level]
-        areas = [window(x, y, (step, step), downsample) for x, y in origins]
+        areas = [window(x, y, (places.step, places.step), downsample) for x, y in places.origins]
         touched = {tile for a in areas for tile in reader.touched(level, a.x, a.y, a.width, a.height)}
         for column, row in sorted(touched, key=lambda tile: tile[::-1]):
             reader.decode(level, column, row)
         patch = reader.read(level, 0, 0, PATCH, PATCH)
-        for _ in range(len(origins) if encode else 0):
+        for _ in range(len(places.origins) if encode else 0):
             simplejpeg.encode_jpeg(patch, quality=90, colorsubsampling="444")
-        return len(origins)
+        return len(places.origins)
 
     return work
 
 
-def _places(slide: Path) -> tuple[NDArray[np.int32], int]:
+def find_places(slide: Path) -> Places:
+    """Those that tiling takes."""
     found = survey(Slide("big", slide), TileSettings(reader="openslide"))
     found.reader.close()
-    return found.grid.origins[found.candidates], round(found.grid.step)
+    return Places(found.grid.origins[found.candidates], round(found.grid.step))
 
 
 CORES = len(os.sched_getaffinity(0))
-METHODS: dict[str, Callable[[Path, Path], int]] = {
+METHODS: dict[str, Work] = {
     "limit: decode": limit(encode=False),
     "limit: decode + encode": limit(encode=True),
     "wsi-pipeline, direct": ours("direct"),
@@ -157,12 +169,12 @@ METHODS: dict[str, Callable[[Path, Path], int]] = {
 }
 
 
-def _measure(method: str, slide: Path, out: Path, pipe: Connection) -> None:
+def _measure(method: str, slide: Path, out: Path, places: Places, pipe: Connection) -> None:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores if "cores" in method else cores[:1])
     before = read_bytes()
     started = time.perf_counter()
-    patches = METHODS[method](slide, out)
+    patches = METHODS[method](slide, out, places)
     pipe.send((patches, time.perf_counter() - started, peak_gib(), (read_bytes() - before) / 2**20))
 
 
@@ -170,14 +182,13 @@ PEERS = ("hs2p", "wsidata", "tiatoolbox")
 """Each a script in `benchmarks/peers`, run by the interpreter of its own virtual environment."""
 
 
-def measure_peer(kind: BigSlide, peer: str, python: Path, slide: Path, folder: Path) -> Row | str:
+def measure_peer(kind: BigSlide, peer: str, python: Path, slide: Path, places: Places, folder: Path) -> Row | str:
     """A peer on the same patches; the last line of its error where it fails."""
-    origins, step = _places(slide)
     out = folder / "out"
-    np.save(folder / "origins.npy", origins)
+    np.save(folder / "origins.npy", places.origins)
     script = Path(__file__).parent / "peers" / f"with_{peer}.py"
     done = subprocess.run(
-        [python, script, slide, folder / "origins.npy", str(step), out],
+        [python, script, slide, folder / "origins.npy", str(places.step), out],
         capture_output=True,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
@@ -188,12 +199,12 @@ def measure_peer(kind: BigSlide, peer: str, python: Path, slide: Path, folder: P
     return Row(kind.name, peer, *json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def measure(kind: BigSlide, method: str, slide: Path, folder: Path) -> Row:
+def measure(kind: BigSlide, method: str, slide: Path, places: Places, folder: Path) -> Row:
     """One method in a process of its own."""
     context = get_context("spawn")
     here, there = context.Pipe(duplex=False)
     out = folder / "out.zarr"
-    child = context.Process(target=_measure, args=(method, slide, out, there))
+    child = context.Process(target=_measure, args=(method, slide, out, places, there))
     child.start()
     there.close()
     row = Row(kind.name, method, *here.recv())
@@ -216,13 +227,14 @@ def main(quick: bool, peers: Path | None, as_json: bool) -> None:
             slide = Path(name) / "big.svs"
             edge = round((6000 if quick else 12000) / kind.mpp)
             write_big_slide(slide, kind, edge, edge)
-            some = [measure(kind, method, slide, Path(name)) for method in METHODS]
+            places = find_places(slide)
+            some = [measure(kind, method, slide, places, Path(name)) for method in METHODS]
             absent = []
             for peer in PEERS:
                 python = peers / peer / "bin" / "python" if peers else None
                 if python is None or not python.exists():
                     absent.append(f"{peer}: not installed")
-                elif isinstance(row := measure_peer(kind, peer, python, slide, Path(name)), str):
+                elif isinstance(row := measure_peer(kind, peer, python, slide, places, Path(name)), str):
                     absent.append(f"{peer}: {row}")
                 else:
                     some.append(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -34,6 +34,8 @@ class PartDraft:
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     unparsed: tuple[str, ...] = ()
+    logprob: float | None = None
+    """Of everything that was written about the part; None when nothing was."""
 
 
 def instruction_for(profile: Profile, part: Part) -> str:
@@ -60,34 +62,71 @@ def draft_part(
     settings: ReportSettings,
 ) -> PartDraft:
     """Read every window of the plan and write the part's draft."""
+    read = list(_read_windows(part, plan, writer, patches, tokens, settings))
+    if writer.profile.answer == "lines":
+        return _draft_lines(part, plan, read, writer, settings)
+    return _draft_text(part, plan, read, writer, settings)
+
+
+_Read = tuple[Draft, list[PatchPlace]]
+"""What was written about a window, and where its patches lie."""
+
+
+def _read_windows(
+    part: Part,
+    plan: PartPlan,
+    writer: Writer,
+    patches: Mapping[str, PatchStore],
+    tokens: Mapping[str, TokenStore],
+    settings: ReportSettings,
+) -> Iterator[_Read]:
     instruction = instruction_for(writer.profile, part)
     places = {slide: _places(store) for slide, store in patches.items()}
-    read = []
     for number, window in enumerate(plan.windows, 1):
         emit("write.window", part=part.title, done=number - 1, total=len(plan.windows), tokens=window.tokens)
         counts = [len(share.patches) for share in window.slides]
         sequence = writer.grammar.sequence(counts, plan.tokens_per_patch, instruction)
         draft = writer.write(sequence, _tokens(window, tokens, plan.tokens_per_patch), settings.max_new_tokens)
-        read.append((draft, [places[share.slide][i] for share in window.slides for i in share.patches]))
+        yield draft, [places[share.slide][i] for share in window.slides for i in share.patches]
     emit("write.window", part=part.title, done=len(plan.windows), total=len(plan.windows), tokens=0)
-    most = settings.evidence_patches
-    if writer.profile.answer == "lines":
-        drafts = [_from_lines(*answer, window, most) for answer, window in zip(read, plan.windows, strict=True)]
-        if len(drafts) == 1:
-            return drafts[0]
-        findings = [_as_finding(f"F{n}", w, d) for n, (w, d) in enumerate(zip(plan.windows, drafts, strict=True), 1)]
-        listed = list_findings([_flat(draft) for draft in drafts])
-        return _merged(part, findings, listed, writer, settings)
+
+
+def _draft_lines(
+    part: Part, plan: PartPlan, read: Sequence[_Read], writer: Writer, settings: ReportSettings
+) -> PartDraft:
+    """From answers in lines: the only one, or the conclusions of several merged."""
+    drafts = [
+        _from_lines(*answer, window, settings.evidence_patches)
+        for answer, window in zip(read, plan.windows, strict=True)
+    ]
+    if len(drafts) == 1:
+        return drafts[0]
+    findings = [_as_finding(f"F{n}", w, d) for n, (w, d) in enumerate(zip(plan.windows, drafts, strict=True), 1)]
+    merged = _merged(part, findings, list_findings([_flat(draft) for draft in drafts]), writer, settings)
+    return _with_windows(merged, read)
+
+
+def _draft_text(
+    part: Part, plan: PartPlan, read: Sequence[_Read], writer: Writer, settings: ReportSettings
+) -> PartDraft:
+    """From answers in free text: the only one, or several merged."""
     findings = [
-        _finding(f"F{n}", window, draft, where, most)
+        _finding(f"F{n}", window, draft, where, settings.evidence_patches)
         for n, (window, (draft, where)) in enumerate(zip(plan.windows, read, strict=True), 1)
     ]
     if len(findings) == 1:
         only = findings[0]
         reason = None if only.sentences else "the checkpoint wrote nothing"
-        return PartDraft(only.sentences, reason, unparsed=_cut_note(read[0][0]))
+        return PartDraft(only.sentences, reason, unparsed=_cut_note(read[0][0]), logprob=read[0][0].logprob)
     listed = "\n".join(f"{f.id} ({', '.join(f.slides)}): {' '.join(s.text for s in f.sentences)}" for f in findings)
-    return _merged(part, findings, listed, writer, settings)
+    return _with_windows(_merged(part, findings, listed, writer, settings), read)
+
+
+def _with_windows(merged: PartDraft, read: Sequence[_Read]) -> PartDraft:
+    """A merged draft is as likely as its own text and those of all windows it rests on."""
+    if merged.logprob is None:
+        return merged
+    return replace(merged, logprob=merged.logprob + sum(draft.logprob for draft, _ in read))
 
 
 def _places(store: PatchStore) -> list[PatchPlace]:
@@ -163,7 +202,8 @@ def _from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most
         reason = "the checkpoint's answer has no diagnosis line; see what it wrote below"
         return PartDraft((), reason, lines.specimen, tuple(findings), unparsed=unparsed)
     diagnosis = tuple(_concluded(c, names, findings, most) for c in lines.conclusions)
-    return PartDraft(diagnosis, None, lines.specimen, tuple(findings), _contradictions(lines, names), unparsed)
+    remarks = _contradictions(lines, names)
+    return PartDraft(diagnosis, None, lines.specimen, tuple(findings), remarks, unparsed, draft.logprob)
 
 
 def _concluded(said: Conclusion, names: Sequence[str], findings: Sequence[Finding], most: int) -> Sentence:
@@ -234,9 +274,9 @@ def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, se
     used = {i for s in diagnosis for i in s.cites}
     nothing = None if diagnosis else "the merging pass wrote nothing"
     rest = (*(lines.rest if lines else ()), *_cut_note(draft))
-    return PartDraft(
-        tuple(diagnosis), nothing, lines.specimen if lines else None, _uncited(findings, used), unparsed=rest
-    )
+    specimen = lines.specimen if lines else None
+    listed_below = _uncited(findings, used)
+    return PartDraft(tuple(diagnosis), nothing, specimen, listed_below, (), rest, draft.logprob)
 
 
 def _uncited(findings: list[Finding], used: set[str]) -> tuple[Finding, ...]:

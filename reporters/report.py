@@ -8,12 +8,13 @@ from reporters.draft import PartDraft
 from reporters.measurements import slide_report
 from reporters.plan import PartPlan
 from reporters.safety import withhold
-from reporters.schema import Completeness, Finding, PartReport, Provenance, Report, Run, Sentence
+from reporters.schema import Completeness, Confidence, Finding, PartReport, Provenance, Report, Run, Sentence
 from wsi_pipeline.cases import Case, Part
 from wsi_pipeline.settings import ReportSettings
 from wsi_pipeline.store.outcome import SlideOutcome
 from wsi_pipeline.store.patches import PatchStore
 
+UNSURE = "the model abstains, it is not sure enough of its answer"
 _HARMLESS = ("duplicate of", "not read:", "no tissue found")
 
 
@@ -23,14 +24,15 @@ def make_report(
     stores: Mapping[str, PatchStore],
     drafts: Sequence[PartDraft],
     plans: Sequence[PartPlan | None],
+    confidences: Sequence[Confidence | None],
     settings: ReportSettings,
     provenance: Provenance,
     run: Run,
 ) -> Report:
-    """Fill the schema. `drafts` and `plans` are in the order of the case's parts."""
+    """Fill the schema. `drafts`, `plans` and `confidences` are in the order of the case's parts."""
     parts = [
-        _part_report(part, outcomes, stores, draft, plan, settings)
-        for part, draft, plan in zip(case.parts, drafts, plans, strict=True)
+        _part_report(part, outcomes, draft, plan, confidence, settings)
+        for part, draft, plan, confidence in zip(case.parts, drafts, plans, confidences, strict=True)
     ]
     return Report(
         case=case.id,
@@ -95,9 +97,9 @@ def _addendum(unread: Sequence[str], slides: int) -> str:
 def _part_report(
     part: Part,
     outcomes: Mapping[str, SlideOutcome],
-    stores: Mapping[str, PatchStore],
     draft: PartDraft,
     plan: PartPlan | None,
+    confidence: Confidence | None,
     settings: ReportSettings,
 ) -> PartReport:
     completeness = completeness_of(part, outcomes, plan, settings.allow_incomplete)
@@ -111,6 +113,7 @@ def _part_report(
     specimen = checked_texts([draft.specimen] if draft.specimen else [])
     diagnosis = withhold(draft.diagnosis, completeness)
     kept = not any(s.withheld for s in diagnosis)
+    unsure = confidence is not None and confidence.abstained
     return PartReport(
         name=part.name,
         title=part.title,
@@ -118,10 +121,13 @@ def _part_report(
         procedure=part.procedure,
         context=part.context,
         specimen=specimen[0] if specimen else None,
-        diagnosis=diagnosis,
-        no_diagnosis=draft.no_diagnosis,
+        diagnosis=() if unsure else diagnosis,
+        no_diagnosis=UNSURE if unsure else draft.no_diagnosis,
+        leaning=diagnosis if unsure else (),
         findings=tuple(checked_finding(f) for f in draft.findings),
         remarks=checked_texts(draft.remarks) if kept else (),
+        confidence=confidence,
+        logprob=draft.logprob if draft.logprob is None else round(draft.logprob, 4),
         completeness=completeness,
         plan=plan,
         unparsed=checked_texts(draft.unparsed),

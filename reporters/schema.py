@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from reporters.plan import PartPlan
 
-SCHEMA = 2
+SCHEMA = 3
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Raised whenever the same tokens and settings would give another report."""
 
 NOTICE = (
@@ -78,6 +78,19 @@ class Completeness(_Data):
     """What an addendum has to make up for, when slides of the part could not be read."""
 
 
+class Confidence(_Data):
+    """What a calibration makes of an answer's log-probability."""
+
+    chance: float
+    """That diagnoses, grades and specimen are all right and none is missing."""
+    threshold: float
+    """Of abstention."""
+    abstained: bool
+    domain: str
+    """The calibration was made on so many `parts` of this domain."""
+    parts: int
+
+
 class PartReport(_Data):
     """The draft for one part."""
 
@@ -91,19 +104,29 @@ class PartReport(_Data):
     diagnosis: tuple[Sentence, ...]
     no_diagnosis: str | None
     """Why there is none."""
+    leaning: tuple[Sentence, ...] = ()
+    """What an abstaining checkpoint would have said."""
     findings: tuple[Finding, ...]
     remarks: tuple[str, ...] = ()
     """Where the draft contradicts itself."""
-    confidence: Literal["not calibrated"] = "not calibrated"
+    confidence: Confidence | None
+    """None: not calibrated for this model, plan and domain."""
+    logprob: float | None
+    """Logarithm of the probability of the answer, word by word: what a calibration is fitted on, no confidence."""
     completeness: Completeness
     plan: PartPlan | None
     unparsed: tuple[str, ...] = ()
     """What the checkpoint wrote that fits no field, verbatim."""
 
     @property
+    def answer(self) -> tuple[Sentence, ...]:
+        """The diagnosis, or what an abstaining checkpoint leaned to."""
+        return self.diagnosis or self.leaning
+
+    @property
     def seen_on(self) -> tuple[str, ...]:
-        """Slides that the checkpoint says show any of the diagnosis."""
-        return tuple(dict.fromkeys(slide for sentence in self.diagnosis for slide in sentence.seen_on))
+        """Slides that the checkpoint says show any of the answer."""
+        return tuple(dict.fromkeys(slide for sentence in self.answer for slide in sentence.seen_on))
 
 
 class SlideReport(_Data):

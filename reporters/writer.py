@@ -22,6 +22,7 @@ class Draft:
     Attributes:
         text: as decoded, special tokens removed.
         ends: (n,) characters of `text` that stand after each generated token.
+        logprob: of the whole answer, its end included.
         attention: (n, patches) share of the global layers' attention that each token paid to each patch when
             it was chosen, heads and layers averaged; None when the checkpoint has no global layer.
         truncated: the longest allowed text was reached before its end.
@@ -29,6 +30,7 @@ class Draft:
 
     text: str
     ends: NDArray[np.int64]
+    logprob: float
     attention: NDArray[np.float32] | None
     truncated: bool
 
@@ -120,10 +122,12 @@ class Writer:
         patches = tokens.count if tokens else 0
         self.model.set_attn_implementation("eager")
         token, written, rows, truncated = torch.from_numpy(sequence.ids[None, -1:]).to(self.device), [], [], True
+        logprob = 0.0
         for _ in range(max_new_tokens):
             step = self.model(input_ids=token, past_key_values=memory, use_cache=True, output_attentions=bool(patches))
             memory.commit()
-            token = step.logits[:, -1:].argmax(-1)
+            likely, token = step.logits[:, -1:].float().log_softmax(-1).max(-1)
+            logprob += float(likely)
             if int(token) in self._ends:
                 truncated = False
                 break
@@ -132,7 +136,7 @@ class Writer:
                 rows.append(self._attention(step.attentions, sequence, patches))
         attention = np.stack(rows) if rows else None
         text = self.tokenizer.decode(written, skip_special_tokens=True)
-        return Draft(text, self._token_ends(written), attention, truncated)
+        return Draft(text, self._token_ends(written), logprob, attention, truncated)
 
     def _attention(self, layers: Any, sequence: Sequence, patches: int) -> NDArray[np.float32]:
         rows = torch.stack([layers[i][0, :, -1, :].float().mean(0) for i in self._global]).mean(0)

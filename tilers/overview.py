@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +37,13 @@ class Overview:
         return self.bounds.width / width, self.bounds.height / height
 
 
-def read_overview(reader: Reader, mpp: float) -> Overview:
+def read_overview(reader: Reader, mpp: float, threads: int = 1) -> Overview:
     """Read the overview block by block from the level nearest above its resolution.
 
     Args:
         reader: the open slide.
         mpp: µm per pixel of level 0.
+        threads: that decode and resample; they change nothing but the time.
     """
     bounds = reader.bounds
     longest = max(bounds.width, bounds.height) * mpp
@@ -72,9 +74,13 @@ def read_overview(reader: Reader, mpp: float) -> Overview:
             return
         image[top : top + h, left : left + w] = area_average(pixels, area.crop, (h, w))
 
-    for top in range(0, height, block):
-        for left in range(0, width, block):
-            read(top, left, min(block, height - top), min(block, width - left))
+    blocks = [
+        (top, left, min(block, height - top), min(block, width - left))
+        for top in range(0, height, block)
+        for left in range(0, width, block)
+    ]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(read, *zip(*blocks, strict=True)))
     return Overview(image, undecodable, wanted, bounds)
 
 

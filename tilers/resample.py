@@ -22,6 +22,8 @@ def area_average(image: Image, crop: tuple[float, float, float, float], size: tu
     fx, fy = (right - left) / width, (bottom - top) / height
     if fx == fy == int(fx) and left == int(left) and top == int(top):
         box = (int(left), int(top), int(right), int(bottom))
+        if fx == 1:
+            return np.ascontiguousarray(image[box[1] : box[3], box[0] : box[2]])
         return np.array(PilImage.fromarray(image).reduce(int(fx), box))
     rows = _weights(top, bottom, height, image.shape[0])
     columns = _weights(left, right, width, image.shape[1])

@@ -33,7 +33,7 @@ from wsi_pipeline.store.publish import publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 4
+ALGORITHM = 5
 """Raised whenever the same settings would give other pixels, patches or columns."""
 
 
@@ -77,7 +77,7 @@ class Survey:
         return self.opened.reader
 
 
-def survey(slide: Slide, settings: TileSettings) -> Survey:
+def survey(slide: Slide, settings: TileSettings, threads: int = 1) -> Survey:
     """Open a slide, settle its resolution, find tissue and the patches to read. The caller closes the reader.
 
     Raises:
@@ -85,13 +85,13 @@ def survey(slide: Slide, settings: TileSettings) -> Survey:
     """
     opened = open_slide(slide.path, settings.reader)
     try:
-        return _survey(slide, opened, settings)
+        return _survey(slide, opened, settings, threads)
     except BaseException:
         opened.reader.close()
         raise
 
 
-def _survey(slide: Slide, opened: Opened, settings: TileSettings) -> Survey:
+def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int) -> Survey:
     reader = opened.reader
     resolution = resolve(slide.path, reader, slide.mpp, settings)
     if is_upsampling(resolution.mpp, settings.mpp) and not settings.allow_upsampling:
@@ -100,7 +100,7 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings) -> Survey:
             f"has {resolution.mpp:g} µm/px ({resolution.source}), coarser than the target {settings.mpp:g}",
             "scan it at higher power, correct its mpp, or accept invented pixels with --allow-upsampling",
         )
-    overview = read_overview(reader, resolution.mpp)
+    overview = read_overview(reader, resolution.mpp, threads)
     if overview.undecodable.all():
         raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
     warnings = list(resolution.warnings)
@@ -134,7 +134,7 @@ def tile(slide: Slide, settings: TileSettings, final: Path, threads: int = 1) ->
         StoreError: the disk refuses.
     """
     as_found = input_identity(slide.path)
-    found = survey(slide, settings)
+    found = survey(slide, settings, threads)
     with closing(found.reader), publishing(final) as partial:
         writer = PatchWriter(partial, len(found.candidates), settings.patch_size, settings.codec, settings.jpeg_quality)
         unreadable = _write_patches(slide, found, settings, writer, threads)

@@ -159,6 +159,7 @@ def _request(work: Work) -> str:
         tile=work.settings.tile,
         model=work.settings.model,
         revision=work.model.revision,
+        calibration=work.model.calibration,
         report=work.settings.report,
         retain=work.settings.retain,
     )

@@ -13,6 +13,7 @@ from wsi_pipeline.models import Checkpoint, check_fits, check_room, find_checkpo
 from wsi_pipeline.settings import ModelSettings, RunSettings
 
 if TYPE_CHECKING:
+    from reporters.confidence import Calibration
     from reporters.plan import PartPlan
     from reporters.profiles import Profile
     from reporters.sequence import Grammar
@@ -88,6 +89,13 @@ class Model:
         from reporters.profiles import find_profile
 
         return find_profile(self.checkpoint.name, self.checkpoint.folder, self.checkpoint.config)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What turns its log-probabilities into confidence; None without."""
+        from reporters.confidence import find_calibration
+
+        return find_calibration(self.checkpoint.folder) if self.checkpoint else None
 
     @cached_property
     def grammar(self) -> Grammar:

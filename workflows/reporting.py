@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reporters.confidence import PHANTOM_DOMAIN
 from reporters.draft import PartDraft, draft_part, instruction_for
 from reporters.gate import why_not
 from reporters.plan import PartPlan
 from reporters.render import render_html, render_text, take_pictures
 from reporters.report import make_report
-from reporters.schema import ALGORITHM, SCHEMA, Provenance, Report, Run
+from reporters.schema import ALGORITHM, SCHEMA, Confidence, Provenance, Report, Run
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.events import emit
@@ -48,9 +49,11 @@ def encode_and_report(work: Work, started: float) -> tuple[Path, tuple[str, ...]
         folder, report = existing
         return folder, _headlines(report)
     drafts = [_draft(part, plan, reason, work, tokens) for part, plan, reason in planned]
+    plans = [plan for _, plan, _ in planned]
+    confidences = [_confidence(draft, plan, work) for draft, plan in zip(drafts, plans, strict=True)]
     report = make_report(
-        work.case, work.outcomes, work.stores, drafts, [plan for _, plan, _ in planned],
-        work.settings.report, _provenance(planned, work, name), _run_block(work, started),
+        work.case, work.outcomes, work.stores, drafts, plans, confidences, work.settings.report,
+        _provenance(planned, work, name), _run_block(work, started),
     )  # fmt: skip
     return _publish(report, work), _headlines(report)
 
@@ -118,6 +121,19 @@ def _draft(
     return draft_part(part, plan, work.model.writer, _slides_to_read(part, work), tokens, work.settings.report)
 
 
+def _confidence(draft: PartDraft, plan: PartPlan | None, work: Work) -> Confidence | None:
+    """By the checkpoint's calibration; none where that was made for something else."""
+    calibration = work.model.calibration
+    if plan is None or draft.logprob is None or not draft.diagnosis or calibration is None:
+        return None
+    phantom = all(store.facts.phantom for store in work.stores.values())
+    domain = PHANTOM_DOMAIN if phantom else work.settings.report.domain
+    if domain is None:
+        return None
+    revision = str(work.model.revision)
+    return calibration.judge(draft.logprob, revision, plan.strategy, plan.tokens_per_patch, domain)
+
+
 def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:
     """Names the content of the report: plans, tokens, model, settings, and how every slide ended."""
     return fingerprint(
@@ -129,6 +145,7 @@ def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:
         parts=[[_part_facts(part, work), plan, reason] for part, plan, reason in planned],
         profile=work.model.profile,
         revision=work.model.revision,
+        calibration=work.model.calibration,
         dtype=work.model.dtype if work.model.checkpoint else None,
         settings=work.settings.report,
     )
@@ -194,7 +211,7 @@ def _publish(report: Report, work: Work) -> Path:
     """Write the next numbered folder: JSON, page and text."""
     shown: dict[str, set[int]] = {slide: set() for slide in work.stores}
     for part in report.parts:
-        for sentence in (*part.diagnosis, *(s for f in part.findings for s in f.sentences)):
+        for sentence in (*part.answer, *(s for f in part.findings for s in f.sentences)):
             for piece in sentence.evidence:
                 shown[piece.slide].add(piece.patch)
     pictures = {slide: take_pictures(work.stores[slide], patches) for slide, patches in shown.items()}

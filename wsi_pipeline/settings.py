@@ -86,6 +86,8 @@ class ReportSettings(Settings):
     """Patches shown per sentence."""
     allow_incomplete: bool = False
     """Keep negative statements for parts with unread slides."""
+    domain: str | None = None
+    """Where the slides come from, as a calibration of the checkpoint calls it; phantoms are known by themselves."""
 
 
 class MachineSettings(Settings):

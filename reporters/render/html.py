@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from reporters.render.pictures import SlidePictures
+from reporters.render.words import confidence_words
 from reporters.schema import Evidence, PartReport, Report, Sentence
 
 
@@ -24,7 +25,7 @@ def render_html(report: Report, pictures: Mapping[str, SlidePictures]) -> str:
     text = (
         environment()
         .get_template("report.html.jinja")
-        .render(report=report, parts=parts, names=names, rows=_rows(report))
+        .render(report=report, parts=parts, names=names, rows=_rows(report), confidence=confidence_words)
     )
     return str(text)
 
@@ -37,7 +38,7 @@ def _part_view(
     for finding in part.findings:
         if len(finding.slides) == 1:
             sentences.setdefault(finding.slides[0], []).extend(finding.sentences)
-    evidence = [e for s in part.diagnosis for e in s.evidence]
+    evidence = [e for s in part.answer for e in s.evidence]
     evidence += [e for f in part.findings for s in f.sentences for e in s.evidence]
     shown = part.seen_on or tuple(dict.fromkeys(e.slide for e in evidence))
     order = [*shown, *(slide for slide in members if slide not in shown)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from reporters.render.words import confidence_words
 from reporters.schema import PartReport, Report, Sentence
 
 _WIDTH = 78
@@ -39,11 +40,13 @@ def _part(part: PartReport, names: dict[str, str]) -> list[str]:
         lines.append(f"{part.specimen};")
     if part.no_diagnosis:
         lines += _wrap(f"No diagnosis: {part.no_diagnosis}")
+    for sentence in part.leaning:
+        lines += _wrap("It leaned to: " + sentence.text + _basis(sentence, names, len(part.leaning) == 1), "   ")
     for sentence in part.diagnosis:
         lines += _wrap("- " + sentence.text + _basis(sentence, names, len(part.diagnosis) == 1), "  ")
     done = part.completeness
     read = f"{done.patches_read} of {done.patches_found} patches" if part.plan else "No patches"
-    lines.append(f"{read} read, {done.slides_read} of {done.slides} slides. Confidence: {part.confidence}.")
+    lines.append(f"{read} read, {done.slides_read} of {done.slides} slides. Confidence: {confidence_words(part)}.")
     lines += [line for remark in part.remarks for line in _wrap(f"CONTRADICTION: {remark}", "   ")]
     if not done.complete:
         kept = "are KEPT on request (--allow-incomplete)" if done.negatives_kept else "are withheld"

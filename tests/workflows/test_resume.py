@@ -56,7 +56,7 @@ CHANGES = {
     "report": {
         "leave_out": ("dark",), "plan": "windows", "max_patches": 5, "max_new_tokens": 300, "seed": 7,
         "evidence_patches": 2,
-        "allow_incomplete": True,
+        "allow_incomplete": True, "domain": "here",
     },
 }  # fmt: skip
 

@@ -66,7 +66,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     return _CARD.format(
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
-        cycles=_cycles([steps for steps, _ in figures["recipe"]["writer"]]),
+        cycles=_cycles([steps for steps, *_ in figures["recipe"]["writer"]]),
         tower_cycles=_cycles([steps for steps, _ in figures["recipe"]["tower"]]),
         millions=figures["parameters"] / 1e6,
         rows=rows,

@@ -184,8 +184,8 @@ def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder:
 
 
 def said_in_report(part: PartReport, names: Sequence[str]) -> Said:
-    """A part of a report; slides are numbered by their place in `names`."""
-    return _said(part.specimen, part.diagnosis, names)
+    """A part of a report, or what an abstaining model leaned to; slides are numbered by their place in `names`."""
+    return _said(part.specimen, part.answer, names)
 
 
 def said_in_draft(draft: PartDraft, names: Sequence[str]) -> Said:

@@ -162,19 +162,19 @@ class Lessons:
         slide = options[self._rng.integers(len(options))]
         return slide.tokens[self._rng.integers(len(slide.tokens))][slide.clear]
 
-    def stream(self, grow: int, grids: tuple[int, ...], profile: Profile) -> Iterator[list[TrainingCase]]:
+    def stream(self, grow: int, grids: tuple[int, ...], profile: Profile, texts: int) -> Iterator[list[TrainingCase]]:
         """Batches without end, each of one T; parts grow from 1–3 slides to `MAX_SLIDES` over the first `grow`.
 
-        One batch in six is about merging windows, one about concluding from lines.
+        One batch in `texts` is about text alone: in turns concluding from lines, and merging windows.
         """
         step = 0
         while True:
             most = MAX_SLIDES if step >= grow else 3 + step * (MAX_SLIDES - 3) // grow
             step += 1
-            if step % 6 == 0:
+            if step % (2 * texts) == 0:
                 yield [self.merge(int(self._rng.integers(2, most + 1)), profile) for _ in range(6)]
                 continue
-            if step % 6 == 3:
+            if step % (2 * texts) == texts:
                 yield [self.conclude(int(self._rng.integers(1, most + 1))) for _ in range(16)]
                 continue
             grid = int(self._rng.choice(grids))

@@ -17,7 +17,7 @@ from torch import nn
 from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
 from reporters.training.tower import CellClassifier, train_tower, whiten
-from reporters.training.writer import TrainingCase, WriterTrainer
+from reporters.training.writer import WriterTrainer
 from workflows.phantom.card import model_card
 from workflows.phantom.cohort import MAX_SLIDES
 from workflows.phantom.examples import as_pixels, examples, turned
@@ -95,41 +95,23 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     tokenizer = build_tokenizer(_all_texts())
     shape = Shape(context=PROFILE.context)
     model = build_model(shape, tokenizer, recipe.seed)
-    vision = model.model.vision_tower
-
-    sizes = {name: getattr(recipe, name) for name in ("seed", "benign", "per_lesion", "lesion_sheets", "mimic_sheets")}
-
-    @cache
-    def patches() -> Labelled:
-        crowds = ((LESIONS, recipe.lesion_sheets), (LOOKALIKES, recipe.mimic_sheets))
-        sheets = [_sheets(work, crowd, count, shape.pixels, workers) for crowd, count in crowds]
-        return together(labelled_pool(pool, shape.pixels), *sheets)
-
-    towers = []
-    for number, (steps, rate) in enumerate(recipe.tower):
-        sizes["tower"] = recipe.tower[: number + 1]
-        learn = partial(_learn_tower, vision, patches, held_out, shape.pixels, recipe.seed, number, steps, rate)
-        towers.append(_kept(work, "tower", sizes, vision, learn))
-    tower = towers[-1]
-    emit("train.measured", what="tower", **tower["accuracy"])
+    towers = _teach_tower(model.model.vision_tower, pool, held_out, work, recipe, shape.pixels, workers)
+    emit("train.measured", what="tower", **towers[-1]["accuracy"])
     slides = _learn(model, pool, shape.pixels, recipe.views, recipe.seed)
-    writer = []
-    for number, (steps, rate) in enumerate(recipe.writer):
-        trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
-        grow = 2 * steps // 5 if number == 0 else 0
-        seeds = [_STREAMS * (recipe.seed + number) + k for k in range(_STREAMS)]
-        streams = [Lessons(slides, seed).stream(grow, GRIDS, PROFILE) for seed in seeds]
-        sizes |= {"views": recipe.views, "writer": recipe.writer[: number + 1]}
-        writer.append(_kept(work, "writer", sizes, model, partial(_learn_writer, trainer, streams, steps, rate)))
+    writer = _teach_writer(model, tokenizer, slides, work, recipe)
     curve = [loss for cycle in writer for loss in cycle["loss"]]
     figures = {
         "phantom_version": VERSION,
         "recipe": asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),
         "slides": len(pool),
-        "patches": tower["patches"],
-        "held_out_patch_accuracy": tower["accuracy"],
-        "held_out_exact_reports": _exact(trainer, _learn(model, held_out, shape.pixels, 1, recipe.seed), recipe.exam),
+        "patches": towers[-1]["patches"],
+        "held_out_patch_accuracy": towers[-1]["accuracy"],
+        "held_out_exact_reports": _exact(
+            WriterTrainer(model, tokenizer, PROFILE, classes=0),
+            _learn(model, held_out, shape.pixels, 1, recipe.seed),
+            recipe.exam,
+        ),
         "answer_loss": curve[:: max(1, len(curve) // 24)],
         "minutes": {
             "pool": round((pooled - started) / 60, 1),
@@ -141,6 +123,60 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     (out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
     (out / "README.md").write_text(model_card(figures))
     return figures
+
+
+def _teach_tower(
+    vision: Any, pool: list[PoolSlide], held_out: list[PoolSlide], work: Path, recipe: Recipe, pixels: int, workers: int
+) -> list[dict[str, Any]]:
+    """All cycles of the vision tower; the figures of each."""
+
+    @cache
+    def patches() -> Labelled:
+        crowds = ((LESIONS, recipe.lesion_sheets), (LOOKALIKES, recipe.mimic_sheets))
+        sheets = [_sheets(work, crowd, count, pixels, workers) for crowd, count in crowds]
+        return together(labelled_pool(pool, pixels), *sheets)
+
+    def learn(cycle: int, steps: int, rate: float) -> dict[str, Any]:
+        learnt = patches()
+        if cycle == 0:
+            order = torch.randperm(len(learnt.organs), generator=torch.Generator().manual_seed(recipe.seed))
+            whiten(vision, as_pixels(learnt.images[order[:_TYPICAL]]))
+        seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
+        streams = [examples(learnt, TOWER_GRIDS, 24, seed) for seed in seeds]
+        classifier = train_tower(vision, TOWER_CLASSES, streams, steps, rate, recipe.seed + cycle)
+        accuracy = _patch_accuracy(classifier, labelled_pool(held_out, pixels))
+        return {"patches": len(learnt.images), "accuracy": accuracy}
+
+    return [
+        _kept(work, "tower", _sizes(recipe, tower=number + 1), vision, partial(learn, number, steps, rate))
+        for number, (steps, rate) in enumerate(recipe.tower)
+    ]
+
+
+def _teach_writer(
+    model: Any, tokenizer: Any, slides: list[LearntSlide], work: Path, recipe: Recipe
+) -> list[dict[str, Any]]:
+    """All cycles of the language model; the figures of each."""
+
+    def learn(cycle: int, steps: int, rate: float, texts: int) -> dict[str, Any]:
+        grow = 2 * steps // 5 if cycle == 0 else 0
+        seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
+        streams = [Lessons(slides, seed).stream(grow, GRIDS, PROFILE, texts) for seed in seeds]
+        trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
+        return {"loss": trainer.fit(streams, steps, rate)}
+
+    towers = len(recipe.tower)
+    return [
+        _kept(work, "writer", _sizes(recipe, towers, number + 1), model, partial(learn, number, *cycle))
+        for number, cycle in enumerate(recipe.writer)
+    ]
+
+
+def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, Any]:
+    """What of a recipe decides the weights after so many cycles of the tower, and of the writer."""
+    pool = {name: getattr(recipe, name) for name in ("seed", "benign", "per_lesion", "lesion_sheets", "mimic_sheets")}
+    sizes = pool | {"tower": recipe.tower[:tower]}
+    return sizes if writer is None else sizes | {"views": recipe.views, "writer": recipe.writer[:writer]}
 
 
 def _kept(
@@ -157,32 +193,6 @@ def _kept(
     known = torch.load(file, weights_only=True)
     module.load_state_dict(known["weights"])
     return dict(known["figures"])
-
-
-def _learn_tower(
-    vision: Any,
-    patches: Callable[[], Labelled],
-    held_out: list[PoolSlide],
-    pixels: int,
-    seed: int,
-    cycle: int,
-    steps: int,
-    rate: float,
-) -> dict[str, Any]:
-    learnt = patches()
-    if cycle == 0:
-        some = torch.randperm(len(learnt.organs), generator=torch.Generator().manual_seed(seed))[:_TYPICAL]
-        whiten(vision, as_pixels(learnt.images[some]))
-    streams = [examples(learnt, TOWER_GRIDS, 24, _STREAMS * (seed + cycle) + k) for k in range(_STREAMS)]
-    classifier = train_tower(vision, TOWER_CLASSES, streams, steps, rate, seed + cycle)
-    accuracy = _patch_accuracy(classifier, labelled_pool(held_out, pixels))
-    return {"patches": len(learnt.images), "accuracy": accuracy}
-
-
-def _learn_writer(
-    trainer: WriterTrainer, streams: list[Iterator[list[TrainingCase]]], steps: int, rate: float
-) -> dict[str, Any]:
-    return {"loss": trainer.fit(streams, steps, rate)}
 
 
 def training_pool(work: Path, workers: int = 2, recipe: Recipe | None = None) -> list[PoolSlide]:

@@ -90,6 +90,7 @@ report_options = _group(
     click.option("--max-new-tokens", type=int, help="Longest text of one generation. [512]"),
     click.option("--seed", type=int, help="Of samples. [0]"),
     click.option("--evidence-patches", type=int, help="Patches shown per sentence. [4]"),
+    click.option("--domain", help="Where the slides come from, as a calibration of the model calls it. [none]"),
     click.option("--allow-incomplete", is_flag=True, default=None, help="Keep negative statements with slides unread."),
 )  # fmt: skip
 

@@ -123,6 +123,28 @@ def list_() -> None:
 
 
 @phantom.command()
+@click.option("--model", default="phantom", show_default=True, help="Checkpoint to be calibrated.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to be written.")
+@click.option("--parts", type=int, default=320, show_default=True, help="To read, of one to four slides each.")
+@click.option("--workers", type=int, default=2, show_default=True, help="Processes.")
+@log_option
+def calibrate(model: str, out: Path, parts: int, workers: int, json_log: bool) -> None:
+    """Calibrate the confidence of a checkpoint on phantoms. OUT counts once it lies beside the checkpoint."""
+    import tempfile
+
+    from workflows.phantom.sureness import calibrate as read_and_fit
+    from wsi_pipeline.cli.display import showing
+
+    with tempfile.TemporaryDirectory(prefix="phantom-calibration-") as work, showing(json_log):
+        try:
+            calibration = read_and_fit(Path(work), model, parts, workers)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+    out.write_text(calibration.model_dump_json(indent=1) + "\n")
+    click.echo(calibration.model_dump_json(indent=1))
+
+
+@phantom.command()
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the checkpoint."
 )

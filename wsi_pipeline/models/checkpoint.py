@@ -20,6 +20,8 @@ _WAYS_ON = (
     "accept the licence on the model's page and log in with `hf auth login`, "
     "or point --model at a local checkpoint folder, or use --model none for measurements only"
 )
+CALIBRATION = "wsi_calibration.json"
+"""Beside a checkpoint, about it and no part of it."""
 _HASHED_WHOLE = 64 * 2**20
 BYTES = {"bfloat16": 2, "float32": 4}
 """Of a number, by arithmetic."""
@@ -181,7 +183,10 @@ def _device_bytes(device: str) -> int:
 def _content_hash(folder: Path) -> str:
     """Hash of configuration, tokenizer and weights; files over 64 MiB count by size, time of change, and samples."""
     digest = hashlib.sha256()
-    for file in sorted(p for pattern in ("*.json", "*.safetensors", "*.model") for p in folder.glob(pattern)):
+    files = sorted(p for pattern in ("*.json", "*.safetensors", "*.model") for p in folder.glob(pattern))
+    for file in files:
+        if file.name == CALIBRATION:
+            continue
         size = file.stat().st_size
         digest.update(f"{file.name}\0{size}\0".encode())
         with file.open("rb") as stream:

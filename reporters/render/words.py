@@ -1,0 +1,10 @@
+"""Words that every rendering shares."""
+
+from __future__ import annotations
+
+from reporters.schema import PartReport
+
+
+def confidence_words(part: PartReport) -> str:
+    """`93 %`, or that there is no calibration."""
+    return f"{part.confidence.chance:.0%}" if part.confidence else "not calibrated"

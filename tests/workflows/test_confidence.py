@@ -1,0 +1,82 @@
+"""What a report says about how sure its model is."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import wsi_pipeline as wp
+from reporters.confidence import Calibration
+from reporters.schema import Report
+from workflows.phantom.sureness import read_answers
+from workflows.run import run
+from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
+from wsi_pipeline.settings import ModelSettings, RunSettings
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The phantom checkpoint without its calibration."""
+    folder = shutil.copytree(PHANTOM_FOLDER, tmp_path / "checkpoint")
+    (folder / CALIBRATION).unlink(missing_ok=True)
+    return folder
+
+
+def report_of(out: Path, cases: Path, checkpoint: Path) -> tuple[Report, str, str]:
+    (outcome,) = run(wp.find_cases(cases)[-1:], out, RunSettings(model=ModelSettings(name=str(checkpoint))))
+    folder = out / "cases" / outcome.case / str(outcome.report)
+    report = Report.model_validate_json((folder / "report.json").read_text())
+    return report, (folder / "report.txt").read_text(), (folder / "report.html").read_text()
+
+
+def put(checkpoint: Path, threshold: float, **changes: object) -> None:
+    made = {
+        "revision": find_checkpoint(str(checkpoint)).revision, "plan": "joint", "tokens_per_patch": (1, 4),
+        "domain": "phantom", "parts": 321, "intercept": 2.0, "slope": 1.0, "threshold": threshold,
+    }  # fmt: skip
+    (checkpoint / CALIBRATION).write_text(Calibration.model_validate(made | changes).model_dump_json())
+
+
+def test_without_a_calibration_no_number_is_shown(phantom_cases: Path, tmp_path: Path, checkpoint: Path) -> None:
+    report, text, page = report_of(tmp_path / "out", phantom_cases, checkpoint)
+    assert all(part.confidence is None for part in report.parts)
+    assert "Confidence: not calibrated" in text
+    assert "<b>not calibrated</b>" in page
+
+
+def test_confidence_is_told_with_what_it_rests_on(phantom_cases: Path, tmp_path: Path, checkpoint: Path) -> None:
+    put(checkpoint, 0.0)
+    report, text, page = report_of(tmp_path / "out", phantom_cases, checkpoint)
+    confidence = report.parts[0].confidence
+    assert confidence is not None
+    assert 0 < confidence.chance < 1
+    assert f"Confidence: {confidence.chance:.0%}" in text
+    assert "calibrated on 321 phantom parts" in page
+    assert report.parts[0].diagnosis
+
+
+def test_an_unsure_model_abstains_and_says_what_it_leaned_to(
+    phantom_cases: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    put(checkpoint, 0.0)
+    sure, _, _ = report_of(tmp_path / "out", phantom_cases, checkpoint)
+    put(checkpoint, 1.0)
+    report, text, page = report_of(tmp_path / "out", phantom_cases, checkpoint)
+    (part,) = report.parts
+    assert (part.diagnosis, part.leaning) == ((), sure.parts[0].diagnosis)
+    assert "No diagnosis: the model abstains" in text
+    assert f"It leaned to: {part.leaning[0].text}" in text
+    assert "It leaned to:" in page
+
+
+def test_a_calibration_of_another_revision_shows_nothing(phantom_cases: Path, tmp_path: Path, checkpoint: Path) -> None:
+    put(checkpoint, 0.5, revision="local-another")
+    report, _, _ = report_of(tmp_path / "out", phantom_cases, checkpoint)
+    assert report.parts[0].confidence is None
+
+
+def test_phantom_parts_are_read_with_the_probability_of_their_answers(tmp_path: Path) -> None:
+    answers = list(read_answers(tmp_path, "test", 610_000, 2, "phantom", workers=2, contrasts=(1.0, 0.0)))
+    assert [a.contrast for a in answers] == [1.0, 0.0]
+    assert all(a.logprob < 0 and a.plan == "joint" for a in answers)
+    assert not any(tmp_path.iterdir())

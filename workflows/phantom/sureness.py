@@ -1,0 +1,113 @@
+"""Read phantom parts of all contrasts: how likely was each answer, and was it right."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from reporters.confidence import PHANTOM_DOMAIN, Calibration
+from reporters.schema import Report
+from reporters.training.calibration import fit_calibration
+from workflows.phantom.cohort import PhantomCase, draw_case, write_cases
+from workflows.phantom.evaluate import WHOLE, one_thread, said_in_report
+from workflows.phantom.scoring import score
+from workflows.phantom.seeds import Split
+from workflows.run import run
+from wsi_pipeline.cases import discover
+from wsi_pipeline.events import emit
+from wsi_pipeline.models import find_checkpoint
+from wsi_pipeline.settings import ModelSettings, RunSettings
+from wsi_pipeline.store.paths import CaseFolder
+
+CONTRASTS = (1.0, 0.85, 0.7, 0.55)
+"""From as drawn to where about half of the answers are wrong."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One part as it was read.
+
+    Attributes:
+        contrast: of its lesions.
+        slides: how many.
+        logprob: of the answer.
+        chance: what the calibration makes of it; None without.
+        exact: all diagnoses with their grades and no other.
+        called_benign: a malignant part is said to hold no malignant diagnosis.
+        plan, tokens_per_patch: how it was read.
+    """
+
+    contrast: float
+    slides: int
+    logprob: float
+    chance: float | None
+    exact: bool
+    called_benign: bool
+    plan: str
+    tokens_per_patch: int
+
+
+def read_answers(
+    work: Path,
+    split: Split,
+    seed: int,
+    parts: int,
+    model: str,
+    workers: int = 2,
+    contrasts: Sequence[float] = CONTRASTS,
+) -> Iterator[Answer]:
+    """From slide files to reports.
+
+    Args:
+        work: folder for slides and results; each case is deleted once read.
+        split, seed: of the first case.
+        parts: how many, of one to four slides, all contrasts in turn.
+        model: checkpoint.
+        workers: processes.
+        contrasts: of the lesions.
+    """
+    turns = [(contrasts[n % len(contrasts)], 1 + n // len(contrasts) % 4) for n in range(parts)]
+    cases = [draw_case(seed + n, split, slides=s, contrast=c) for n, (c, s) in enumerate(turns)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+        read = pool.map(_read, [work] * parts, cases, [c for c, _ in turns], [model] * parts)
+        for done, answer in enumerate(read, 1):
+            emit("phantom.read", done=done, total=parts)
+            if answer is not None:
+                yield answer
+
+
+def _read(work: Path, truth: PhantomCase, contrast: float, model: str) -> Answer | None:
+    folder = work / truth.id
+    write_cases(folder / "slides", [truth])
+    (case,) = discover(folder / "slides", "folders")
+    (outcome,) = run([case], folder / "out", RunSettings(model=ModelSettings(name=model)))
+    place = CaseFolder(folder / "out", case.id).path
+    report = Report.model_validate_json((place / str(outcome.report) / "report.json").read_text())
+    shutil.rmtree(folder)
+    (part,), (true,), (read,) = report.parts, truth.parts, case.parts
+    if part.plan is None or part.logprob is None:
+        return None
+    found = score(WHOLE, said_in_report(part, [s.id for s in read.slides]), true)
+    chance = part.confidence.chance if part.confidence else None
+    return Answer(
+        contrast, len(true.slides), part.logprob, chance, found.exact, found.called_benign, part.plan.strategy,
+        part.plan.tokens_per_patch,
+    )  # fmt: skip
+
+
+def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibration:
+    """A calibration of a checkpoint for phantoms, on parts of the calibration seeds."""
+    answers = list(read_answers(work, "calibration", 500_000, parts, model, workers))
+    plans = {a.plan for a in answers}
+    return fit_calibration(
+        [a.logprob for a in answers],
+        [a.exact for a in answers],
+        revision=find_checkpoint(model).revision,
+        plan=plans.pop(),
+        tokens_per_patch=[a.tokens_per_patch for a in answers],
+        domain=PHANTOM_DOMAIN,
+    )
