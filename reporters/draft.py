@@ -86,7 +86,7 @@ def _read_windows(
         emit("write.window", part=part.title, done=number - 1, total=len(plan.windows), tokens=window.tokens)
         counts = [len(share.patches) for share in window.slides]
         sequence = writer.grammar.sequence(counts, plan.tokens_per_patch, instruction)
-        draft = writer.write(sequence, _tokens(window, tokens, plan.tokens_per_patch), settings.max_new_tokens)
+        draft = writer.write(sequence, window_tokens(window, tokens, plan.tokens_per_patch), settings.max_new_tokens)
         yield draft, [places[share.slide][i] for share in window.slides for i in share.patches]
     emit("write.window", part=part.title, done=len(plan.windows), total=len(plan.windows), tokens=0)
 
@@ -134,7 +134,7 @@ def _places(store: PatchStore) -> list[PatchPlace]:
     return [PatchPlace(facts.slide_id, i, int(x), int(y), facts.patch_level0) for i, (x, y) in enumerate(store.coords)]
 
 
-def _tokens(window: Window, stores: Mapping[str, TokenStore], tokens_per_patch: int) -> PatchTokens:
+def window_tokens(window: Window, stores: Mapping[str, TokenStore], tokens_per_patch: int) -> PatchTokens:
     """Those of a window's patches, read from the slides' stores stretch by stretch."""
     places = [(share.slide, patch) for share in window.slides for patch in share.patches]
 

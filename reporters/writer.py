@@ -21,6 +21,7 @@ class Draft:
 
     Attributes:
         text: as decoded, special tokens removed.
+        ids: (n,) generated tokens, without the one that ends an answer.
         ends: (n,) characters of `text` that stand after each generated token.
         logprob: of the whole answer, its end included.
         attention: (n, patches) share of the global layers' attention that each token paid to each patch when
@@ -29,6 +30,7 @@ class Draft:
     """
 
     text: str
+    ids: NDArray[np.int64]
     ends: NDArray[np.int64]
     logprob: float
     attention: NDArray[np.float32] | None
@@ -136,7 +138,23 @@ class Writer:
                 rows.append(self._attention(step.attentions, sequence, patches))
         attention = np.stack(rows) if rows else None
         text = self.tokenizer.decode(written, skip_special_tokens=True)
-        return Draft(text, self._token_ends(written), logprob, attention, truncated)
+        return Draft(text, np.array(written, np.int64), self._token_ends(written), logprob, attention, truncated)
+
+    @torch.inference_mode()
+    def logprobs(
+        self, sequence: Sequence, tokens: PatchTokens | None, answer: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """(n,) logarithm of the probability of each token of a given answer, such as `Draft.ids`."""
+        from reporters.memory import Memory
+        from reporters.prefill import prefill
+
+        memory = Memory(self.model.config.text_config, len(sequence.ids) + len(answer))
+        prefill(self.model, sequence.but_last(), tokens, memory)
+        given = np.concatenate([sequence.ids[-1:], answer[:-1]])[None]
+        step = self.model(input_ids=torch.from_numpy(given).to(self.device), past_key_values=memory, use_cache=True)
+        likely = step.logits[0].float().log_softmax(-1)
+        wanted = torch.from_numpy(answer).to(self.device)[:, None]
+        return np.asarray(likely.gather(1, wanted)[:, 0].cpu().numpy())
 
     def _attention(self, layers: Any, sequence: Sequence, patches: int) -> NDArray[np.float32]:
         rows = torch.stack([layers[i][0, :, -1, :].float().mean(0) for i in self._global]).mean(0)

@@ -38,7 +38,7 @@ class Told:
         self.asked.append("".join(chr(i) for i in sequence.ids if i < 900))
         patches = 0 if tokens is None else tokens.count
         attention = np.tile(np.linspace(0.1, 0.2, patches, dtype=np.float32), (len(text), 1)) if patches else None
-        return Draft(text, np.arange(1, len(text) + 1), -0.5, attention, False)
+        return Draft(text, np.zeros(len(text), np.int64), np.arange(1, len(text) + 1), -0.5, attention, False)
 
 
 def drafted(writer: Told, slides: int = 2, windows: bool = False, part: Part | None = None):  # type: ignore[no-untyped-def]

@@ -50,6 +50,16 @@ def test_greedy_text_equals_generate(gemma: Path, writer: Writer, patches: int) 
     assert draft.text == writer.tokenizer.decode(wanted, skip_special_tokens=True)
 
 
+@pytest.mark.parametrize("patches", [1, 40])
+def test_a_given_answer_is_as_likely_as_when_it_was_written(writer: Writer, patches: int) -> None:
+    sequence = writer.grammar.sequence([patches], 4, "Describe.")
+    tokens = PatchTokens.of(features(patches, 4))
+    draft = writer.write(sequence, tokens, 12)
+    logprobs = writer.logprobs(sequence, tokens, draft.ids)
+    assert logprobs.shape == (12,)
+    assert logprobs.sum() == pytest.approx(draft.logprob, rel=1e-4)
+
+
 def test_the_images_are_seen(writer: Writer) -> None:
     sequence = writer.grammar.sequence([6], 4, "Describe.")
     texts = {writer.write(sequence, PatchTokens.of(features(6, 4, seed)), 12).text for seed in range(4)}

@@ -1,0 +1,146 @@
+"""Whether the patches shown as evidence hold the lesion, and whether the words depend on them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Items
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reporters.draft import instruction_for, window_tokens
+from reporters.parse import parse_lines
+from reporters.plan import SlideShare, Window
+from reporters.schema import PartReport, Report
+from reporters.sequence import PatchTokens, Sequence
+from workflows.checkpoints import Model
+from workflows.phantom.cohort import MAX_SLIDES, PhantomCase, draw_case, write_cases
+from workflows.phantom.contents import MOST
+from workflows.phantom.evaluate import one_thread
+from workflows.phantom.layout import lay_out
+from workflows.phantom.lessons import shows_lesion
+from workflows.phantom.painting import paint
+from workflows.phantom.pool import content_shares
+from workflows.run import run
+from wsi_pipeline.cases import Part, discover
+from wsi_pipeline.settings import ModelSettings, RunSettings
+from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.paths import CaseFolder
+from wsi_pipeline.store.tokens import TokenStore
+
+_FEWEST_SLIDES = 6
+
+
+@dataclass(frozen=True)
+class Look:
+    """The line of one slide that names its lesion rightly, and the patches it is said to rest on.
+
+    Attributes:
+        lesion_share: of the part's patches that show a lesion.
+        slide_share: of this slide's patches that do: what a random patch of it would hit.
+        hit: the first patch of the evidence shows it.
+        without_top, without_random: by how much the line's log-probability falls when the evidence, or as many random
+            patches of the slide, are taken out of the input.
+    """
+
+    lesion_share: float
+    slide_share: float
+    hit: bool
+    without_top: float
+    without_random: float
+
+
+def measure_evidence(work: Path, seed: int, parts: int, model: str, workers: int = 2) -> Iterator[list[Look]]:
+    """From slide files to reports; a list per part.
+
+    Args:
+        work: folder for slides and results; each case is deleted once read.
+        seed: of the first case in the test split.
+        parts: how many, of 6 to 12 slides with focal lesions.
+        model: checkpoint.
+        workers: processes.
+    """
+    sizes = range(_FEWEST_SLIDES, MAX_SLIDES + 1)
+    cases = [draw_case(seed + n, "test", slides=sizes[n % len(sizes)], extent="focal") for n in range(parts)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+        yield from pool.map(_measure_one, [work] * parts, cases, [model] * parts)
+
+
+def _measure_one(work: Path, truth: PhantomCase, name: str) -> list[Look]:
+    folder = work / truth.id
+    write_cases(folder / "slides", [truth])
+    (case,) = discover(folder / "slides", "folders")
+    (outcome,) = run([case], folder / "out", RunSettings(model=ModelSettings(name=name)))
+    place = CaseFolder(folder / "out", case.id)
+    report = Report.model_validate_json((place.path / str(outcome.report) / "report.json").read_text())
+    at = {s.id: place.path / "slides" / s.id for s in case.parts[0].slides}
+    named = report.provenance.stores
+    patches = {slide: PatchStore(path / named[f"{slide}/patches"]) for slide, path in at.items()}
+    tokens = {slide: TokenStore(path / t) for slide, path in at.items() if (t := named.get(f"{slide}/tokens"))}
+    (true,) = truth.parts
+    shows = {
+        slide: shows_lesion(content_shares(paint(spec, lay_out(spec)).content, patches[slide], spec.mpp)[..., 1:MOST]
+                            .sum(-1).astype(np.float32)) for slide, spec in zip(at, true.slides, strict=True)
+    }  # fmt: skip
+    wanted = {list(at)[n - 1]: str(finding) for finding in true.findings for n in finding.slides}
+    reader = _Reader(Model(ModelSettings(name=name)), case.parts[0], report.parts[0], tokens)
+    looks = list(_looks(report.parts[0], wanted, shows, reader)) if report.parts[0].plan else []
+    shutil.rmtree(folder)
+    return looks
+
+
+def _looks(
+    part: PartReport, wanted: Mapping[str, str], shows: Mapping[str, NDArray[np.bool_]], reader: _Reader
+) -> Iterator[Look]:
+    everywhere = float(np.concatenate(list(shows.values())).mean())
+    for number, (slide, lesion) in enumerate(shows.items(), 1):
+        said = [s for f in part.findings if f.slides == (slide,) for s in f.sentences]
+        if not lesion.any() or len(said) != 1 or said[0].text != wanted.get(slide) or not said[0].evidence:
+            continue
+        top = [e.patch for e in said[0].evidence][: max(1, len(lesion) // 2)]
+        rest = np.random.default_rng([number, len(lesion)]).choice(len(lesion), len(top), replace=False)
+        whole = reader.line(number, slide, ())
+        yield Look(
+            everywhere,
+            float(lesion.mean()),
+            bool(lesion[said[0].evidence[0].patch]),
+            whole - reader.line(number, slide, top),
+            whole - reader.line(number, slide, [int(i) for i in rest]),
+        )
+
+
+class _Reader:
+    """Says how likely a slide's line is when patches are missing from the input."""
+
+    def __init__(self, model: Model, part: Part, report: PartReport, tokens: Mapping[str, TokenStore]) -> None:
+        self._writer, self._tokens = model.writer, tokens
+        self._instruction = instruction_for(self._writer.profile, part)
+        assert report.plan
+        self._plan = report.plan
+        sequence, tokens = self._input("", ())
+        self._written = self._writer.write(sequence, tokens, 512)
+
+    def line(self, number: int, slide: str, without: Items[int]) -> float:
+        """Log-probability of the line of that slide."""
+        span = parse_lines(self._written.text).slides[number]
+        starts = np.concatenate([[0], self._written.ends[:-1]])
+        words = (self._written.ends > span.start) & (starts < span.stop)
+        sequence, tokens = self._input(slide, without)
+        logprobs = self._writer.logprobs(sequence, tokens, self._written.ids)
+        return float(logprobs[words].sum())
+
+    def _input(self, slide: str, without: Items[int]) -> tuple[Sequence, PatchTokens]:
+        (window,) = self._plan.windows
+        shares = tuple(
+            SlideShare(slide=s.slide, patches=tuple(p for p in s.patches if s.slide != slide or p not in without))
+            for s in window.slides
+        )
+        kept = Window(slides=shares, tokens=window.tokens)
+        grid = self._plan.tokens_per_patch
+        sequence = self._writer.grammar.sequence([len(s.patches) for s in shares], grid, self._instruction)
+        return sequence, window_tokens(kept, self._tokens, grid)
