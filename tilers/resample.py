@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 Image = NDArray[np.uint8]
 
 _ROWS, _COLUMNS = 64, 8
-"""Outputs that are averaged together: bands stay in the cache, and no product is so large that BLAS starts threads of its
-own beside ours. Sparse weights for rows and dense ones for columns take half the time of sparse ones and transposes."""
+"""Outputs that are averaged together: bands stay in the cache, and no product is so large that BLAS starts threads
+beside ours. Sparse weights for rows and dense ones for columns take half the time of sparse ones and transposes."""
 
 
 def area_average(image: Image, crop: tuple[float, float, float, float], size: tuple[int, int]) -> Image:

@@ -122,8 +122,7 @@ class _Reader:
         self._instruction = instruction_for(self._writer.profile, part)
         assert report.plan
         self._plan = report.plan
-        sequence, tokens = self._input("", ())
-        self._written = self._writer.write(sequence, tokens, 512)
+        self._written = self._writer.write(*self._input("", ()), max_new_tokens=512)
 
     def line(self, number: int, slide: str, without: Items[int]) -> float:
         """Log-probability of the line of that slide."""
