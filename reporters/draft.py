@@ -103,7 +103,8 @@ def _draft_lines(
         return drafts[0]
     findings = [_as_finding(f"F{n}", w, d) for n, (w, d) in enumerate(zip(plan.windows, drafts, strict=True), 1)]
     merged = _merged(part, findings, list_findings([_flat(draft) for draft in drafts]), writer, settings)
-    return _with_windows(merged, read)
+    slides = [f for n, (w, d) in enumerate(zip(plan.windows, drafts, strict=True), 1) for f in _of_slides(n, w, d)]
+    return _with_windows(replace(merged, findings=(*merged.findings, *slides)), read)
 
 
 def _draft_text(
@@ -170,13 +171,20 @@ def _finding(name: str, window: Window, draft: Draft, places: Sequence[PatchPlac
 
 def _as_finding(name: str, window: Window, draft: PartDraft) -> Finding:
     """What one window concluded, as a finding to be merged; without a conclusion, what it wrote."""
-    said = tuple(s.model_copy(update={"cites": (), "seen_on": ()}) for s in draft.diagnosis)
+    said = tuple(s.model_copy(update={"cites": ()}) for s in draft.diagnosis)
     return Finding(
         id=name,
         slides=tuple(share.slide for share in window.slides),
         patches=sum(len(share.patches) for share in window.slides),
         sentences=said or tuple(Sentence(text=text, method="none") for text in draft.unparsed),
     )
+
+
+def _of_slides(number: int, window: Window, draft: PartDraft) -> tuple[Finding, ...]:
+    """What a window of several slides says of each."""
+    if len(window.slides) == 1:
+        return ()
+    return tuple(f.model_copy(update={"id": f"F{number}.{f.id[1:]}"}) for f in draft.findings)
 
 
 def _flat(draft: PartDraft) -> str:
@@ -265,11 +273,13 @@ def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, se
     diagnosis = []
     for said in lines.conclusions if lines else sentences(draft.text):
         text, cited = citations(said.text, set(known))
-        pieces = [e for i in cited for s in known[i].sentences for e in s.evidence]
-        shown = tuple(dict.fromkeys(slide for i in cited for slide in known[i].slides))
+        basis = [(known[i], s) for i in cited for s in _about(known[i], text)]
+        pieces = [e for _, s in basis for e in s.evidence]
+        shown = tuple(dict.fromkeys(slide for f, s in basis for slide in s.seen_on or f.slides))
         if text:
             sentence = _inherited(text, strongest(pieces, settings.evidence_patches), cited)
-            everywhere = lines is not None and len(cited) == len(findings)
+            named = any(s.seen_on for _, s in basis)
+            everywhere = lines is not None and len(cited) == len(findings) and not named
             diagnosis.append(sentence.model_copy(update={"seen_on": () if everywhere else shown}))
     used = {i for s in diagnosis for i in s.cites}
     nothing = None if diagnosis else "the merging pass wrote nothing"
@@ -277,6 +287,12 @@ def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, se
     specimen = lines.specimen if lines else None
     listed_below = _uncited(findings, used)
     return PartDraft(tuple(diagnosis), nothing, specimen, listed_below, (), rest, draft.logprob)
+
+
+def _about(finding: Finding, text: str) -> tuple[Sentence, ...]:
+    """The sentences of a finding that say the same as `text` but for their extent; all when none does."""
+    same = tuple(s for s in finding.sentences if s.text.partition(";")[0] == text.partition(";")[0])
+    return same or finding.sentences
 
 
 def _uncited(findings: list[Finding], used: set[str]) -> tuple[Finding, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -14,7 +15,7 @@ from reporters.sequence import Grammar
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ReportSettings
 
-Strategy = Literal["windows", "joint"]
+Strategy = Literal["windows", "joint", "groups"]
 
 
 class _Data(BaseModel):
@@ -86,12 +87,14 @@ def make_plan(
     chosen = {slide: indices for slide, indices in kept.items() if indices}
     if settings.max_patches is not None and settings.max_patches < found - out:
         chosen = sample(chosen, settings.max_patches, settings.seed)
-    strategy = profile.strategy if settings.plan == "auto" else settings.plan
-    budget = profile.context - settings.max_new_tokens
+    room = _Room(profile, grammar, instruction, profile.context - settings.max_new_tokens)
+    strategy = _fitting(chosen, room) if settings.plan == "auto" else settings.plan
     if strategy == "joint":
-        tokens, windows = _joint(chosen, profile, grammar, instruction, budget, settings.seed)
+        tokens, windows = _joint(chosen, room, settings.seed)
+    elif strategy == "groups":
+        tokens, windows = _groups(chosen, room)
     else:
-        tokens, windows = _windows(chosen, profile, grammar, instruction, budget)
+        tokens, windows = _windows(chosen, room)
     return PartPlan(
         strategy=strategy,
         tokens_per_patch=tokens,
@@ -117,57 +120,111 @@ def sample(chosen: Mapping[str, tuple[int, ...]], budget: int, seed: int) -> dic
     return {slide: p for slide, p in picked.items() if p}
 
 
-def _joint(
-    chosen: dict[str, tuple[int, ...]],
-    profile: Profile,
-    grammar: Grammar,
-    instruction: str,
-    budget: int,
-    seed: int,
-) -> tuple[int, tuple[Window, ...]]:
+@dataclass(frozen=True)
+class _Room:
+    """What one sequence may hold."""
+
+    profile: Profile
+    grammar: Grammar
+    instruction: str
+    budget: int
+    """Tokens beside the answer."""
+
+    def length(self, shares: Mapping[str, tuple[int, ...]], tokens: int) -> int:
+        """Of a sequence with so many tokens per patch."""
+        return self.grammar.length([len(p) for p in shares.values()], tokens, self.instruction)
+
+    def most(self, tokens: int) -> int:
+        """Patches of one slide that fit.
+
+        Raises:
+            ModelError: none, with the arithmetic.
+        """
+        one, two = (self.grammar.length([n], tokens, self.instruction) for n in (1, 2))
+        if one > self.budget:
+            raise _too_small(self.profile, one, self.budget)
+        most = 1 + (self.budget - one) // (two - one)
+        while most > 1 and self.grammar.length([most], tokens, self.instruction) > self.budget:
+            most -= 1  # repeated markers come in steps
+        return most
+
+
+def _fitting(chosen: Mapping[str, tuple[int, ...]], room: _Room) -> Strategy:
+    """The profile's strategy; for parts that one sequence cannot hold whole, groups where the checkpoint can merge."""
+    profile = room.profile
+    if profile.strategy != "joint" or profile.merge_prompt is None:
+        return profile.strategy
+    many = profile.max_slides is not None and len(chosen) > profile.max_slides
+    long = room.length(chosen, min(profile.trained_tokens)) > room.budget
+    return "groups" if many or long else "joint"
+
+
+def _joint(chosen: dict[str, tuple[int, ...]], room: _Room, seed: int) -> tuple[int, tuple[Window, ...]]:
     """All patches in one sequence at the largest trained T that fits; a sample at the smallest when none does."""
+    profile = room.profile
     if profile.max_slides is not None and len(chosen) > profile.max_slides:
         raise ModelError(
             f"plan joint, profile {profile.name}",
             f"{len(chosen)} slides in one part; the checkpoint was trained for at most {profile.max_slides}",
-            "use --plan windows, or divide the part in the manifest",
+            "use --plan groups or windows, or divide the part in the manifest",
         )
-
-    def length(shares: dict[str, tuple[int, ...]], tokens: int) -> int:
-        return grammar.length([len(p) for p in shares.values()], tokens, instruction)
-
     for tokens in sorted(profile.trained_tokens, reverse=True):
-        if length(chosen, tokens) <= budget:
-            return tokens, (_window(chosen, length(chosen, tokens)),)
+        if room.length(chosen, tokens) <= room.budget:
+            return tokens, (_window(chosen, room.length(chosen, tokens)),)
     tokens = min(profile.trained_tokens)
     low, high = 0, sum(map(len, chosen.values()))
     while high - low > 1:
         middle = (low + high) // 2
-        fits = length(sample(chosen, middle, seed), tokens) <= budget
+        fits = room.length(sample(chosen, middle, seed), tokens) <= room.budget
         low, high = (middle, high) if fits else (low, middle)
     if low == 0:
-        raise _too_small(profile, length({"": (0,)}, tokens), budget)
+        raise _too_small(profile, room.length({"": (0,)}, tokens), room.budget)
     some = sample(chosen, low, seed)
-    return tokens, (_window(some, length(some, tokens)),)
+    return tokens, (_window(some, room.length(some, tokens)),)
 
 
-def _windows(
-    chosen: dict[str, tuple[int, ...]], profile: Profile, grammar: Grammar, instruction: str, budget: int
-) -> tuple[int, tuple[Window, ...]]:
+def _windows(chosen: dict[str, tuple[int, ...]], room: _Room) -> tuple[int, tuple[Window, ...]]:
     """Contiguous stretches of one slide each, as long as the checkpoint was trained for, evenly filled."""
-    tokens = max(profile.trained_tokens)
-    one, two = (grammar.length([n], tokens, instruction) for n in (1, 2))
-    if one > budget:
-        raise _too_small(profile, one, budget)
-    most = 1 + (budget - one) // (two - one)
-    while most > 1 and grammar.length([most], tokens, instruction) > budget:
-        most -= 1  # repeated markers come in steps
-    windows = []
-    for slide, patches in chosen.items():
-        for stretch in np.array_split(np.array(patches), -(-len(patches) // most)):
-            share = {slide: tuple(int(i) for i in stretch)}
-            windows.append(_window(share, grammar.length([len(stretch)], tokens, instruction)))
-    return tokens, tuple(windows)
+    tokens = max(room.profile.trained_tokens)
+    pieces = _stretches(chosen, room.most(tokens))
+    return tokens, tuple(_window(piece, room.length(piece, tokens)) for piece in pieces)
+
+
+def _groups(chosen: dict[str, tuple[int, ...]], room: _Room) -> tuple[int, tuple[Window, ...]]:
+    """As few sequences of several slides as hold every patch, about equally many slides each, at the largest T."""
+    smallest = min(room.profile.trained_tokens)
+    grids = [t for t in room.profile.trained_tokens if t == smallest or room.length({"": (0,)}, t) <= room.budget]
+    most = room.profile.max_slides or len(chosen)
+    fewest = len(_packed(chosen, room, smallest, most))
+    for tokens in sorted(grids, reverse=True):
+        for slides in range(-(-len(chosen) // fewest), most + 1):
+            groups = _packed(chosen, room, tokens, slides)
+            if len(groups) == fewest:
+                return tokens, tuple(_window(group, room.length(group, tokens)) for group in groups)
+    raise AssertionError("the smallest T packs into the fewest")
+
+
+def _packed(
+    chosen: Mapping[str, tuple[int, ...]], room: _Room, tokens: int, slides: int
+) -> list[dict[str, tuple[int, ...]]]:
+    """Slides in order, a new group where the next one is too much; one too long for a group is divided."""
+    groups: list[dict[str, tuple[int, ...]]] = []
+    for piece in _stretches(chosen, room.most(tokens)):
+        joined = groups[-1] | piece if groups and not groups[-1].keys() & piece.keys() else piece
+        if groups and joined is not piece and len(joined) <= slides and room.length(joined, tokens) <= room.budget:
+            groups[-1] = joined
+        else:
+            groups.append(piece)
+    return groups
+
+
+def _stretches(chosen: Mapping[str, tuple[int, ...]], most: int) -> list[dict[str, tuple[int, ...]]]:
+    """Slides, those of more than `most` patches in even stretches."""
+    return [
+        {slide: tuple(int(i) for i in stretch)}
+        for slide, patches in chosen.items()
+        for stretch in np.array_split(np.array(patches), -(-len(patches) // most))
+    ]
 
 
 def _window(shares: Mapping[str, tuple[int, ...]], tokens: int) -> Window:
@@ -190,6 +247,6 @@ def _deviations(profile: Profile, strategy: Strategy, patch_size: int, mpp: floa
     if not any(abs(mpp / known - 1) < 0.05 for known in profile.mpps):
         known = ", ".join(f"{m:g}" for m in profile.mpps)
         found.append(f"{mpp:g} µm/px; {profile.name} was trained at {known} µm/px")
-    if strategy == "joint" and profile.strategy != "joint":
-        found.append(f"joint reading; {profile.name} was trained on windows of one slide")
+    if strategy != "windows" and profile.strategy != "joint":
+        found.append(f"several slides in one sequence; {profile.name} was trained on windows of one slide")
     return tuple(found)

@@ -72,7 +72,7 @@ class ModelSettings(Settings):
 class ReportSettings(Settings):
     """Tokens to report."""
 
-    plan: Literal["auto", "windows", "joint"] = "auto"
+    plan: Literal["auto", "windows", "joint", "groups"] = "auto"
     """How patches are shared out over contexts; auto follows the checkpoint's profile."""
     leave_out: tuple[Objection, ...] = ()
     """Patches of poor quality that are not read: `blurred`, `dark`, `pen`; default none, they are only counted."""

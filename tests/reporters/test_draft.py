@@ -41,13 +41,17 @@ class Told:
         return Draft(text, np.zeros(len(text), np.int64), np.arange(1, len(text) + 1), -0.5, attention, False)
 
 
-def drafted(writer: Told, slides: int = 2, windows: bool = False, part: Part | None = None):  # type: ignore[no-untyped-def]
+def drafted(  # type: ignore[no-untyped-def]
+    writer: Told, slides: int = 2, windows: bool = False, part: Part | None = None, groups: int = 1
+):  # type: ignore[no-untyped-def]
     names = [f"s{i}" for i in range(slides)]
     shares = [SlideShare(slide=n, patches=(0, 1, 2)) for n in names]
-    groups = [[s] for s in shares] if windows else [shares]
+    size = 1 if windows else slides // groups
+    parted = [shares[i : i + size] for i in range(0, slides, size)]
     plan = PartPlan(
-        strategy="windows" if windows else "joint", tokens_per_patch=1, patches_found=3 * slides,
-        patches_read=3 * slides, windows=tuple(Window(slides=tuple(g), tokens=9) for g in groups),
+        strategy="windows" if windows else "joint" if groups == 1 else "groups", tokens_per_patch=1,
+        patches_found=3 * slides, patches_read=3 * slides,
+        windows=tuple(Window(slides=tuple(g), tokens=9) for g in parted),
     )  # fmt: skip
     facts = {n: SimpleNamespace(slide_id=n, patch_level0=768.0) for n in names}
     patches = {n: SimpleNamespace(facts=facts[n], coords=np.array([[0, 0], [768, 0], [0, 768]])) for n in names}
@@ -127,6 +131,21 @@ def test_windows_of_lines_are_merged_without_the_names_of_slides() -> None:
     assert (draft.specimen, {e.slide for e in diagnosis.evidence}) == ("Colon, biopsy", {"s0"})
     everywhere = drafted(Told(two, two, "Colon, biopsy;\n- Normal [F1, F2]"), windows=True).diagnosis[0]
     assert (everywhere.cites, everywhere.seen_on) == (("F1", "F2"), ())
+
+
+def test_groups_tell_the_slides_that_their_own_answers_named() -> None:
+    one = "Slide 1: Normal\nSlide 2: Cancer; focal\nColon, biopsy;\n- Cancer; focal; slide 2"
+    two = "Slide 1: Cancer; focal\nSlide 2: Normal\nColon, biopsy;\n- Cancer; focal; slide 1"
+    writer = Told(one, two, "Colon, biopsy;\n- Cancer; extensive [F1, F2]")
+    draft = drafted(writer, slides=4, groups=2)
+    (diagnosis,) = draft.diagnosis
+    assert (diagnosis.cites, diagnosis.seen_on) == (("F1", "F2"), ("s1", "s2"))
+    assert {e.slide for e in diagnosis.evidence} == {"s1", "s2"}
+    told = {f.id: f.sentences[0].text for f in draft.findings}
+    assert told == {
+        "F1": "Cancer; focal", "F2": "Cancer; focal", "F1.1": "Normal", "F1.2": "Cancer; focal",
+        "F2.1": "Cancer; focal", "F2.2": "Normal",
+    }  # fmt: skip
 
 
 def test_windows_that_cannot_be_merged_are_listed() -> None:

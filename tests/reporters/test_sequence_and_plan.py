@@ -116,6 +116,36 @@ def test_too_many_slides_for_one_context_are_refused() -> None:
         plan([1] * 10)
 
 
+MERGING = PROFILE.model_copy(update={"merge_prompt": "{findings}"})
+
+
+def grouped(counts: list[int], **given: object):  # type: ignore[no-untyped-def]
+    patches = {f"s{i}": n for i, n in enumerate(counts)}
+    grammar = Grammar(Letters(), MERGING, BOI, SOFT, EOI)
+    return make_plan(patches, MERGING, grammar, "?", ReportSettings(max_new_tokens=50, **given), 768, 1.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=20).filter(any))
+def test_auto_reads_every_patch_of_parts_that_one_sequence_cannot_hold(counts: list[int]) -> None:
+    made = grouped(counts)
+    seen: dict[str, list[int]] = {}
+    for window in made.windows:
+        assert window.tokens <= PROFILE.context - 50
+        assert len(window.slides) <= 9
+        for share in window.slides:
+            seen.setdefault(share.slide, []).extend(share.patches)
+    assert seen == {f"s{i}": list(range(n)) for i, n in enumerate(counts) if n}
+    assert made.strategy == ("joint" if len(made.windows) == 1 else "groups")
+
+
+def test_groups_are_few_and_of_about_as_many_slides() -> None:
+    made = grouped([2] * 14)
+    assert [len(w.slides) for w in made.windows] == [7, 7]
+    assert made.tokens_per_patch == 16
+    assert [len(w.slides) for w in grouped([2] * 9).windows] == [9]
+
+
 def test_a_context_too_short_is_refused_with_the_arithmetic() -> None:
     with pytest.raises(ModelError, match=r"one patch takes .* tokens.*--max-new-tokens"):
         make_plan({"s": 3}, PROFILE, GRAMMAR, "?" * 390, ReportSettings(max_new_tokens=50), 768, 1.0)

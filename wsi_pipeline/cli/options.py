@@ -82,7 +82,8 @@ model_options = _group(
 )  # fmt: skip
 
 report_options = _group(
-    click.option("--plan", type=click.Choice(["auto", "windows", "joint"]), help="How patches share contexts. [auto]"),
+    click.option(
+        "--plan", type=click.Choice(["auto", "windows", "joint", "groups"]), help="How patches share contexts. [auto]"),
     click.option(
         "--leave-out", type=click.Choice(["blurred", "dark", "pen"]), multiple=True,
         help="Do not read such patches; may be repeated. [none]"),
