@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
+from types import TracebackType
 
 import psutil
 
@@ -13,6 +15,31 @@ def describe() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
     return f"{_processor()}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+class PeakMemory:
+    """The most, seen twice a second, that this process and all below it hold; what they share counts twice."""
+
+    def __enter__(self) -> PeakMemory:
+        self.gib, self._over = 0.0, threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        this = psutil.Process()
+        while not self._over.wait(0.5):
+            total = 0
+            for process in (this, *this.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.gib = max(self.gib, total / 2**30)
 
 
 def _processor() -> str:

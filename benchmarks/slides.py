@@ -14,10 +14,13 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from tilers.readers.base import PHANTOM_MARKER
 from workflows.phantom.layout import SlideSpec
 from workflows.phantom.slide import make_slide
 
 _EDGE = 4096
+NUMBER = "Number = "
+"""Stands before four digits in every description, so that copies of a slide can be made to differ."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def write_big_slide(path: Path, kind: BigSlide, width: int, height: int) -> None
                 subsampling=None if kind.jpeg2000 else (2, 2),
                 subfiletype=0,
                 description=f"Aperio Image Library v11.2.1 \r\n{width}x{height} [0,0 {w}x{h}] "
-                f"({kind.tile}x{kind.tile}) |AppMag = {10 / kind.mpp:.0f}|MPP = {kind.mpp}",
+                f"({kind.tile}x{kind.tile}) |AppMag = {10 / kind.mpp:.0f}|MPP = {kind.mpp}"
+                f"|{PHANTOM_MARKER}|{NUMBER}0000",
                 metadata=None,
             )
             if factor == 1:  # the second page of an Aperio slide is no level

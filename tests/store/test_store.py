@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,6 +206,17 @@ def test_tokens_that_are_not_finite_or_too_few_are_refused(tmp_path: Path) -> No
     with pytest.raises(StoreError, match="0 of 2 patches"), publishing(tmp_path / "t") as partial:
         TokenWriter(partial, 2, 4, 8, "float32").close(TOKEN_FACTS)
     assert not (tmp_path / "t").exists()
+
+
+def test_stored_tokens_that_are_not_finite_are_refused_on_reading(tmp_path: Path) -> None:
+    writer = TokenWriter(tmp_path / "t", 3, 4, 8, "float32")
+    writer.append(np.zeros((3, 4, 8), np.float32))
+    writer.close(TOKEN_FACTS)
+    zarr.open_group(tmp_path / "t")["tokens"][1:2] = np.full((1, 4, 8), np.nan, np.float32)
+    store = TokenStore(tmp_path / "t")
+    assert store.read(0, 1, 1).shape == (1, 1, 8)
+    with pytest.raises(StoreError, match=r"not finite.*delete it and run again"):
+        store.read(0, 3, 4)
 
 
 @pytest.mark.parametrize(("stored", "wanted"), [(4, 3), (4, 16), (9, 4)])

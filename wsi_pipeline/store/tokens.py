@@ -113,8 +113,15 @@ class TokenStore:
         return array_in(self._root, "tokens")
 
     def read(self, start: int, stop: int, tokens_per_patch: int) -> NDArray[np.float32]:
-        """Patches `start:stop` at `tokens_per_patch` (n, T, D) f4, pooled when stored finer."""
-        return pool(np.asarray(self.tokens[start:stop], np.float32), tokens_per_patch)
+        """Patches `start:stop` at `tokens_per_patch` (n, T, D) f4, pooled when stored finer.
+
+        Raises:
+            StoreError: a value is not finite, or that T cannot be pooled from what is stored.
+        """
+        stored = np.asarray(self.tokens[start:stop], np.float32)
+        if not np.isfinite(stored).all():
+            raise StoreError(self.path, "holds tokens that are not finite", "delete it and run again")
+        return pool(stored, tokens_per_patch)
 
 
 def pool(tokens: NDArray[np.float32], tokens_per_patch: int) -> NDArray[np.float32]:
