@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from reporters.profiles import Profile
+from reporters.selection import Choose, Patches, at_random
 from reporters.sequence import Grammar
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ReportSettings
@@ -65,6 +66,7 @@ def make_plan(
     patch_size: int,
     mpp: float,
     left_out: Mapping[str, Collection[int]] = MappingProxyType({}),
+    choose: Choose = at_random,
 ) -> PartPlan:
     """Plan one part.
 
@@ -77,6 +79,7 @@ def make_plan(
         patch_size: edge of the stored patches in pixels.
         mpp: µm per pixel of the stored patches.
         left_out: per slide the patches that are not to be read; at least one patch of the part stays.
+        choose: which patches, where `max_patches` is less than all.
 
     Raises:
         ModelError: one patch or the number of slides is more than the checkpoint takes, with the arithmetic.
@@ -86,7 +89,7 @@ def make_plan(
     kept = {slide: tuple(i for i in range(n) if i not in left_out.get(slide, ())) for slide, n in patches.items()}
     chosen = {slide: indices for slide, indices in kept.items() if indices}
     if settings.max_patches is not None and settings.max_patches < found - out:
-        chosen = sample(chosen, settings.max_patches, settings.seed)
+        chosen = choose(chosen, settings.max_patches, settings.seed)
     room = _Room(profile, grammar, instruction, profile.context - settings.max_new_tokens)
     strategy = _fitting(chosen, room) if settings.plan == "auto" else settings.plan
     if strategy == "joint":
@@ -106,20 +109,6 @@ def make_plan(
     )
 
 
-def sample(chosen: Mapping[str, tuple[int, ...]], budget: int, seed: int) -> dict[str, tuple[int, ...]]:
-    """A seeded sample of `budget` patches, shared out over slides by their size, in spatial order."""
-    rng = np.random.default_rng(seed)
-    total = sum(map(len, chosen.values()))
-    exact = {slide: len(p) * budget / total for slide, p in chosen.items()}
-    quota = {slide: int(share) for slide, share in exact.items()}
-    for slide in sorted(exact, key=lambda s: quota[s] - exact[s])[: budget - sum(quota.values())]:
-        quota[slide] += 1
-    picked = {
-        slide: tuple(int(i) for i in np.sort(rng.choice(p, quota[slide], replace=False))) for slide, p in chosen.items()
-    }
-    return {slide: p for slide, p in picked.items() if p}
-
-
 @dataclass(frozen=True)
 class _Room:
     """What one sequence may hold."""
@@ -130,7 +119,7 @@ class _Room:
     budget: int
     """Tokens beside the answer."""
 
-    def length(self, shares: Mapping[str, tuple[int, ...]], tokens: int) -> int:
+    def length(self, shares: Patches, tokens: int) -> int:
         """Of a sequence with so many tokens per patch."""
         return self.grammar.length([len(p) for p in shares.values()], tokens, self.instruction)
 
@@ -149,7 +138,7 @@ class _Room:
         return most
 
 
-def _fitting(chosen: Mapping[str, tuple[int, ...]], room: _Room) -> Strategy:
+def _fitting(chosen: Patches, room: _Room) -> Strategy:
     """The profile's strategy; for parts that one sequence cannot hold whole, groups where the checkpoint can merge."""
     profile = room.profile
     if profile.strategy != "joint" or profile.merge_prompt is None:
@@ -159,7 +148,7 @@ def _fitting(chosen: Mapping[str, tuple[int, ...]], room: _Room) -> Strategy:
     return "groups" if many or long else "joint"
 
 
-def _joint(chosen: dict[str, tuple[int, ...]], room: _Room, seed: int) -> tuple[int, tuple[Window, ...]]:
+def _joint(chosen: Patches, room: _Room, seed: int) -> tuple[int, tuple[Window, ...]]:
     """All patches in one sequence at the largest trained T that fits; a sample at the smallest when none does."""
     profile = room.profile
     if profile.max_slides is not None and len(chosen) > profile.max_slides:
@@ -175,22 +164,22 @@ def _joint(chosen: dict[str, tuple[int, ...]], room: _Room, seed: int) -> tuple[
     low, high = 0, sum(map(len, chosen.values()))
     while high - low > 1:
         middle = (low + high) // 2
-        fits = room.length(sample(chosen, middle, seed), tokens) <= room.budget
+        fits = room.length(at_random(chosen, middle, seed), tokens) <= room.budget
         low, high = (middle, high) if fits else (low, middle)
     if low == 0:
         raise _too_small(profile, room.length({"": (0,)}, tokens), room.budget)
-    some = sample(chosen, low, seed)
+    some = at_random(chosen, low, seed)
     return tokens, (_window(some, room.length(some, tokens)),)
 
 
-def _windows(chosen: dict[str, tuple[int, ...]], room: _Room) -> tuple[int, tuple[Window, ...]]:
+def _windows(chosen: Patches, room: _Room) -> tuple[int, tuple[Window, ...]]:
     """Contiguous stretches of one slide each, as long as the checkpoint was trained for, evenly filled."""
     tokens = max(room.profile.trained_tokens)
     pieces = _stretches(chosen, room.most(tokens))
     return tokens, tuple(_window(piece, room.length(piece, tokens)) for piece in pieces)
 
 
-def _groups(chosen: dict[str, tuple[int, ...]], room: _Room) -> tuple[int, tuple[Window, ...]]:
+def _groups(chosen: Patches, room: _Room) -> tuple[int, tuple[Window, ...]]:
     """As few sequences of several slides as hold every patch, about equally many slides each, at the largest T."""
     smallest = min(room.profile.trained_tokens)
     grids = [t for t in room.profile.trained_tokens if t == smallest or room.length({"": (0,)}, t) <= room.budget]
@@ -204,13 +193,11 @@ def _groups(chosen: dict[str, tuple[int, ...]], room: _Room) -> tuple[int, tuple
     raise AssertionError("the smallest T packs into the fewest")
 
 
-def _packed(
-    chosen: Mapping[str, tuple[int, ...]], room: _Room, tokens: int, slides: int
-) -> list[dict[str, tuple[int, ...]]]:
+def _packed(chosen: Patches, room: _Room, tokens: int, slides: int) -> list[Patches]:
     """Slides in order, a new group where the next one is too much; one too long for a group is divided."""
-    groups: list[dict[str, tuple[int, ...]]] = []
+    groups: list[Patches] = []
     for piece in _stretches(chosen, room.most(tokens)):
-        joined = groups[-1] | piece if groups and not groups[-1].keys() & piece.keys() else piece
+        joined: Patches = {**groups[-1], **piece} if groups and not groups[-1].keys() & piece.keys() else piece
         if groups and joined is not piece and len(joined) <= slides and room.length(joined, tokens) <= room.budget:
             groups[-1] = joined
         else:
@@ -218,7 +205,7 @@ def _packed(
     return groups
 
 
-def _stretches(chosen: Mapping[str, tuple[int, ...]], most: int) -> list[dict[str, tuple[int, ...]]]:
+def _stretches(chosen: Patches, most: int) -> list[Patches]:
     """Slides, those of more than `most` patches in even stretches."""
     return [
         {slide: tuple(int(i) for i in stretch)}
@@ -227,7 +214,7 @@ def _stretches(chosen: Mapping[str, tuple[int, ...]], most: int) -> list[dict[st
     ]
 
 
-def _window(shares: Mapping[str, tuple[int, ...]], tokens: int) -> Window:
+def _window(shares: Patches, tokens: int) -> Window:
     return Window(slides=tuple(SlideShare(slide=s, patches=p) for s, p in shares.items()), tokens=tokens)
 
 

@@ -1,9 +1,52 @@
-"""Choose some of many patches by what their features say."""
+"""Choose some of many patches: at random, or those that differ most from each other."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
+
+Patches = Mapping[str, tuple[int, ...]]
+"""By slide, in spatial order."""
+Choose = Callable[[Patches, int, int], dict[str, tuple[int, ...]]]
+"""So many of the patches, by seed; slides that keep none are left out."""
+
+
+def at_random(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+    """A seeded sample of `budget` patches, shared out over slides by their size, in spatial order."""
+    rng = np.random.default_rng(seed)
+    picked = {
+        slide: tuple(int(i) for i in np.sort(rng.choice(patches[slide], quota, replace=False)))
+        for slide, quota in quotas(patches, budget).items()
+    }
+    return {slide: p for slide, p in picked.items() if p}
+
+
+def farthest(features: Mapping[str, NDArray[np.float32]]) -> Choose:
+    """As many of each slide as `at_random` would take, far apart in `features`, (N, d) by slide."""
+
+    def choose(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+        rng = np.random.default_rng(seed)
+        picked = {}
+        for slide, quota in quotas(patches, budget).items():
+            if quota:
+                own = np.array(patches[slide])
+                rows = farthest_points(features[slide][own], quota, int(rng.integers(len(own))))
+                picked[slide] = tuple(int(i) for i in np.sort(own[rows]))
+        return picked
+
+    return choose
+
+
+def quotas(patches: Patches, budget: int) -> dict[str, int]:
+    """`budget` patches, at most all, shared out over slides by their size; the largest remainders get one more."""
+    total = sum(map(len, patches.values()))
+    exact = {slide: len(p) * budget / total for slide, p in patches.items()}
+    quota = {slide: int(share) for slide, share in exact.items()}
+    for slide in sorted(exact, key=lambda s: quota[s] - exact[s])[: budget - sum(quota.values())]:
+        quota[slide] += 1
+    return quota
 
 
 def farthest_points(features: NDArray[np.float32], count: int, first: int = 0) -> NDArray[np.intp]:

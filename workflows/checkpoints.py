@@ -7,6 +7,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from reporters.selection import Choose, at_random
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import UsageError
 from wsi_pipeline.models import Checkpoint, check_fits, check_room, find_checkpoint, pick_device, resolve_dtype
@@ -112,8 +113,9 @@ class Model:
         patches: Mapping[str, int],
         settings: RunSettings,
         left_out: Mapping[str, Collection[int]] = MappingProxyType({}),
+        choose: Choose = at_random,
     ) -> PartPlan:
-        """How this checkpoint would read a part whose slides hold so many patches, but for those `left_out`.
+        """How this checkpoint would read a part whose slides hold so many patches; see `make_plan`.
 
         Raises:
             ModelError: it cannot, or this machine cannot, with the arithmetic.
@@ -129,7 +131,15 @@ class Model:
         instruction = instruction_for(self.profile, part)
         tile = settings.tile
         plan = make_plan(
-            patches, self.profile, self.grammar, instruction, settings.report, tile.patch_size, tile.mpp, left_out
+            patches,
+            self.profile,
+            self.grammar,
+            instruction,
+            settings.report,
+            tile.patch_size,
+            tile.mpp,
+            left_out,
+            choose,
         )
         tokens = max(window.tokens for window in plan.windows) + settings.report.max_new_tokens
         config = Gemma3TextConfig(**self.checkpoint.config["text_config"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from reporters.plan import PartPlan
 from reporters.render import render_html, render_text, take_pictures
 from reporters.report import make_report
 from reporters.schema import ALGORITHM, SCHEMA, Confidence, Provenance, Report, Run
+from reporters.selection import Choose, at_random, farthest
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.events import emit
@@ -78,12 +79,20 @@ def _plan(part: Part, work: Work) -> PlannedPart:
     left_out = {slide: _objectionable(store, unwanted) for slide, store in stores.items()} if unwanted else {}
     if sum(map(len, left_out.values())) == sum(counts.values()):
         return part, None, f"every patch is {' or '.join(unwanted)} and was left out (--leave-out)"
-    plan = work.model.plan(part, counts, work.settings, left_out)
+    plan = work.model.plan(part, counts, work.settings, left_out, _chooser(stores, work))
     emit(
         "plan", part=part.title, strategy=plan.strategy, tokens_per_patch=plan.tokens_per_patch,
         windows=len(plan.windows), tokens=plan.tokens, patches=plan.patches_read,
     )  # fmt: skip
     return part, plan, None
+
+
+def _chooser(stores: Mapping[str, PatchStore], work: Work) -> Choose:
+    """How `--max-patches` are chosen; where tokens decide, every patch is encoded first, to one."""
+    settings = work.settings.report
+    if settings.select == "random" or settings.max_patches is None:
+        return at_random
+    return farthest({slide: _tokens(slide, 1, work).read(0, len(store), 1)[:, 0] for slide, store in stores.items()})
 
 
 def _objectionable(store: PatchStore, unwanted: Sequence[Objection]) -> frozenset[int]:
@@ -93,24 +102,27 @@ def _objectionable(store: PatchStore, unwanted: Sequence[Objection]) -> frozense
 
 def _encode(planned: Sequence[PlannedPart], work: Work) -> dict[str, TokenStore]:
     """Token stores of every slide in a plan, at the T the plan needs."""
-    from wsi_pipeline.encoders.encode import tokens_fingerprint
-
     stores: dict[str, TokenStore] = {}
     for _, plan, _ in planned:
-        if plan is None:
-            continue
-        for slide in dict.fromkeys(share.slide for window in plan.windows for share in window.slides):
-            name = tokens_fingerprint(
-                str(work.model.revision), work.model.dtype, plan.tokens_per_patch, work.names[slide]
-            )
-            final = work.folder.tokens(slide, name)
-            if not final.exists():
-                work.model.encoder.encode(work.stores[slide], work.names[slide], plan.tokens_per_patch, final)
-            work.token_stores[slide] = final
-            stores[slide] = TokenStore(final)
-            if stores[slide].facts.revision != work.model.revision:
-                raise StoreError(final, "holds tokens of another model revision", "delete it and run again")
+        if plan is not None:
+            for slide in dict.fromkeys(share.slide for window in plan.windows for share in window.slides):
+                stores[slide] = _tokens(slide, plan.tokens_per_patch, work)
+                work.token_stores[slide] = stores[slide].path
     return stores
+
+
+def _tokens(slide: str, tokens_per_patch: int, work: Work) -> TokenStore:
+    """Those of a slide, encoded unless they are there."""
+    from wsi_pipeline.encoders.encode import tokens_fingerprint
+
+    name = tokens_fingerprint(str(work.model.revision), work.model.dtype, tokens_per_patch, work.names[slide])
+    final = work.folder.tokens(slide, name)
+    if not final.exists():
+        work.model.encoder.encode(work.stores[slide], work.names[slide], tokens_per_patch, final)
+    store = TokenStore(final)
+    if store.facts.revision != work.model.revision:
+        raise StoreError(final, "holds tokens of another model revision", "delete it and run again")
+    return store
 
 
 def _draft(

@@ -77,7 +77,9 @@ class ReportSettings(Settings):
     leave_out: tuple[Objection, ...] = ()
     """Patches of poor quality that are not read: `blurred`, `dark`, `pen`; default none, they are only counted."""
     max_patches: Annotated[int, Field(ge=1)] | None = None
-    """Read only this many patches per part (a seeded sample); default every patch."""
+    """Read only this many patches per part; default every patch."""
+    select: Literal["random", "farthest"] = "random"
+    """Which `max_patches`: a seeded sample, or those that lie far apart in tokens; slides get a share by their size."""
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 512
     """Longest text of one generation."""
     seed: int = 0

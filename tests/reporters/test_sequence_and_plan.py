@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reporters.plan import make_plan, sample
+from reporters.plan import make_plan
 from reporters.profiles import Profile, find_profile
 from reporters.sequence import Grammar
 from wsi_pipeline.errors import ModelError
@@ -96,15 +96,6 @@ def test_windows_hold_every_patch_once_in_order(counts: list[int]) -> None:
         seen.setdefault(share.slide, []).extend(share.patches)
     assert seen == {f"s{i}": list(range(n)) for i, n in enumerate(counts) if n}
     assert made.patches_read == sum(counts)
-
-
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 60), st.integers(0, 5))
-def test_a_sample_is_in_order_and_of_the_right_size(counts: list[int], budget: int, seed: int) -> None:
-    chosen = {f"s{i}": tuple(range(n)) for i, n in enumerate(counts)}
-    budget = min(budget, sum(counts))
-    found = sample(chosen, budget, seed)
-    assert sum(map(len, found.values())) == budget
-    assert all(list(p) == sorted(set(p)) for p in found.values())
 
 
 def test_max_patches_samples_the_part() -> None:

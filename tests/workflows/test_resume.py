@@ -54,9 +54,8 @@ CHANGES = {
     },
     "model": {"name": None, "revision": "other", "dtype": "bfloat16"},
     "report": {
-        "leave_out": ("dark",), "plan": "windows", "max_patches": 5, "max_new_tokens": 300, "seed": 7,
-        "evidence_patches": 2,
-        "allow_incomplete": True, "domain": "here",
+        "leave_out": ("dark",), "plan": "windows", "max_patches": 5, "select": "farthest", "max_new_tokens": 300,
+        "seed": 7, "evidence_patches": 2, "allow_incomplete": True, "domain": "here",
     },
 }  # fmt: skip
 
@@ -199,3 +198,15 @@ def test_killed_half_way_it_goes_on_where_it_was(phantom_cases: Path, tmp_path: 
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in published.items())
     assert not list(tmp_path.rglob("*.partial*"))
     assert {o.status for o in read_outcomes(tmp_path)} == {"done"}
+
+
+def test_the_farthest_patches_are_chosen_by_tokens_of_all(phantom_cases: Path, tmp_path: Path) -> None:
+    case = wp.find_cases(phantom_cases)[-1]
+    settings = gather({"model": "phantom", "max_patches": 5, "select": "farthest"})
+    (outcome,) = run([case], tmp_path, settings)
+    report = json.loads((tmp_path / "cases" / case.id / str(outcome.report) / "report.json").read_text())
+    (part,) = report["parts"]
+    assert part["plan"]["patches_read"] == 5 < part["plan"]["patches_found"]
+    (at_random,) = run([case], tmp_path, gather({"model": "phantom", "max_patches": 5}))
+    other = json.loads((tmp_path / "cases" / case.id / str(at_random.report) / "report.json").read_text())
+    assert other["parts"][0]["plan"]["windows"] != part["plan"]["windows"]

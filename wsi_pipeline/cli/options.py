@@ -87,7 +87,8 @@ report_options = _group(
     click.option(
         "--leave-out", type=click.Choice(["blurred", "dark", "pen"]), multiple=True,
         help="Do not read such patches; may be repeated. [none]"),
-    click.option("--max-patches", type=int, help="Read a seeded sample of this many per part. [all]"),
+    click.option("--max-patches", type=int, help="Read only this many per part. [all]"),
+    click.option("--select", type=click.Choice(["random", "farthest"]), help="Which --max-patches. [random]"),
     click.option("--max-new-tokens", type=int, help="Longest text of one generation. [512]"),
     click.option("--seed", type=int, help="Of samples. [0]"),
     click.option("--evidence-patches", type=int, help="Patches shown per sentence. [4]"),
