@@ -12,6 +12,8 @@ CHECKPOINT = ROOT / "wsi_pipeline/models/phantom"
 TABLES = {
     "From slide files to report text": "phantom.txt",
     "The same slides handled differently": "robustness.txt",
+    "How sure": "confidence.txt",
+    "Where it looked": "evidence.txt",
 }
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from tilers.readers import UndecodableRegion
-from tilers.readers.direct import DirectReader, NotDirect
+from tilers.readers.direct import DirectReader
+from tilers.readers.tile_list import NotDirect
 
 _HEAD = 4096
 

@@ -14,9 +14,10 @@ from tests.tilers.fuzzing import mutate, outcome_of
 from tests.tilers.tiffs import LAYOUTS, write_tiff
 from tilers.geometry import window
 from tilers.readers import UndecodableRegion, open_slide
-from tilers.readers.direct import DirectReader, NotDirect
+from tilers.readers.direct import DirectReader
 from tilers.readers.openslide import OpenSlideReader
 from tilers.readers.tiffslide import TiffSlideReader
+from tilers.readers.tile_list import NotDirect
 from tilers.resample import area_average
 from tilers.tile import tile
 from wsi_pipeline.errors import SlideError

@@ -34,7 +34,7 @@ that an earlier, stopped run had made are not counted).
 
 112 px per patch, 16 native tokens averaged to 4 or 1; every slide opens with `Slide n:`, repeated after every
 6 (T = 4) or 8 (T = 1) patches and at its end; full-attention layers carry no positions. `wsi_profile.json` holds
-the same for programs. Plans: `joint`, and `windows` with a merging pass.
+the same for programs. Plans: `joint`; `groups` and `windows` with a merging pass.
 
 ## On held-out slides (calibration seeds; composed parts, from tokens)
 
@@ -47,7 +47,8 @@ Answer loss over training: {curve}.
 ## Limits
 
 The diagnoses of four organs, stylised; at most two findings per part, each on slides of its own; at most 12 slides;
-texts of one fixed form. Confidence is not calibrated. Licence: Apache-2.0.
+texts of one fixed form. Confidence is shown where `wsi_calibration.json` lies beside the weights
+(`wsi-pipeline phantom calibrate`). Licence: Apache-2.0.
 """
 
 
