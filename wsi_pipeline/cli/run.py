@@ -31,7 +31,9 @@ def run(
     json_log: bool,
     **options: Any,
 ) -> None:
-    """Tile, encode and report every case in SLIDES. A second run does only what is missing.
+    """Tile, encode and report every case in SLIDES (a folder, a slide, or a URL).
+
+    A second run does only what is missing.
 
     \b
     Exit codes: 0 all done · 3 reports made, some slides failed · 1 a case failed · 2 wrong usage.

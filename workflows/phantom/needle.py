@@ -1,0 +1,196 @@
+"""Cases of any number of patches, decided by a few of them: composed from a bank of encoded phantom slides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reporters.draft import draft_part
+from reporters.plan import PartPlan
+from reporters.selection import at_random, farthest
+from workflows.checkpoints import Model
+from workflows.phantom.cohort import draw_case
+from workflows.phantom.evaluate import said_in_draft
+from workflows.phantom.hardness import LESIONS, benign_slides, encoded
+from workflows.phantom.lessons import shows_lesion
+from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
+from workflows.phantom.pool import PoolSlide, build_pool
+from workflows.phantom.scoring import Said
+from wsi_pipeline.cases import Part
+from wsi_pipeline.settings import RunSettings
+from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.tokens import TokenStore, pool
+
+MEDGEMMA_PATCHES = 126
+"""What MedGemma 1.5 reads of a slide."""
+MOST_SLIDES = 50
+_PER_SLIDE = 20
+"""Patches of a slide in cases of up to `MOST_SLIDES` slides; larger cases have more on each."""
+
+Tokens = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Encoded slides to compose from, (n, T, D) each.
+
+    Attributes:
+        normal: by organ, slides without a lesion, distractors included.
+        lesions: by organ and diagnosis, the lesion's patches of slides that show it.
+    """
+
+    normal: Mapping[str, Sequence[Tokens]]
+    lesions: Mapping[tuple[str, str], Sequence[Tokens]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A part composed of slides' tokens, and what it shows; None for nothing."""
+
+    organ: Organ
+    lesion: Diagnosis | None
+    slides: tuple[Tokens, ...]
+
+    @property
+    def patches(self) -> int:
+        """Of all slides."""
+        return sum(map(len, self.slides))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one reader made of one case.
+
+    Attributes:
+        diseased: some lesion is named.
+        exact: the right diagnosis with its grade, and no other.
+        tokens: input tokens over all sequences.
+    """
+
+    diseased: bool
+    exact: bool
+    tokens: int
+
+
+def build_bank(work: Path, model: Model, seed: int, normal: int, per_lesion: int, workers: int) -> Bank:
+    """Make, tile and encode test slides from `seed` on, and keep them below `work`.
+
+    Args:
+        work: folder.
+        model: whose tower encodes.
+        seed: of the first slide in the test split.
+        normal: slides without a lesion, per organ.
+        per_lesion: slides per diagnosis; half of them focal.
+        workers: processes.
+    """
+    benign: dict[str, list[Tokens]] = {organ.name: [] for organ in ORGANS}
+    for slide in benign_slides(work, seed, normal, workers):
+        benign[slide.organ.name].append(_tokens(model, slide, work))
+    lesions: dict[tuple[str, str], list[Tokens]] = {}
+    specs = [
+        draw_case(seed + 100_000 + n, "test", slides=1, organ=organ.name, diagnosis=lesion.text,
+                  extent="focal" if n // len(LESIONS) % 2 == 0 else "extensive").parts[0].slides[0]
+        for n, (organ, lesion) in enumerate(LESIONS * per_lesion)
+    ]  # fmt: skip
+    for slide in build_pool(work, specs, workers):
+        shown = _tokens(model, slide, work)[shows_lesion(slide.lesion)]
+        lesions.setdefault((slide.organ.name, slide.diagnosis.text), []).append(shown)
+    return Bank(benign, lesions)
+
+
+def _tokens(model: Model, slide: PoolSlide, work: Path) -> Tokens:
+    store = encoded(model, slide, work)
+    return store.read(0, len(store), store.facts.tokens_per_patch)
+
+
+def compose(bank: Bank, rng: np.random.Generator, patches: int, lesion_patches: int) -> Case:
+    """A case of about so many patches; `lesion_patches` of them, side by side on one slide, decide it; 0 for none.
+
+    A composed slide is as many slides of the bank, one behind the other, as it takes.
+    """
+    count = int(np.clip(patches // _PER_SLIDE, 1, MOST_SLIDES))
+    organ = ORGANS[rng.integers(len(ORGANS))]
+    slides = [_normal(bank.normal[organ.name], rng, len(part)) for part in np.array_split(np.arange(patches), count)]
+    if not lesion_patches:
+        return Case(organ, None, tuple(slides))
+    able = [
+        (lesion, shown)
+        for lesion in organ.lesions
+        for shown in bank.lesions.get((organ.name, lesion.text), ())
+        if len(shown) >= lesion_patches
+    ]
+    lesion, shown = able[rng.integers(len(able))]
+    first = int(rng.integers(len(shown) - lesion_patches + 1))
+    where = int(rng.integers(count))
+    at = int(rng.integers(len(slides[where]) - lesion_patches + 1))
+    slides[where][at : at + lesion_patches] = shown[first : first + lesion_patches]
+    return Case(organ, lesion, tuple(slides))
+
+
+def _normal(options: Sequence[Tokens], rng: np.random.Generator, patches: int) -> Tokens:
+    taken: list[Tokens] = []
+    while sum(map(len, taken)) < patches:
+        taken.append(options[int(rng.integers(len(options)))])
+    return np.concatenate(taken)[:patches].copy()
+
+
+READERS = ("every patch", "one random slide", "126 of one slide", "126 shared", "126 farthest")
+
+
+def read(model: Model, case: Case, reader: str, seed: int) -> Reading:
+    """What one of `READERS` makes of a case."""
+    names = [f"s{n:03d}" for n in range(len(case.slides))]
+    tokens = dict(zip(names, case.slides, strict=True))
+    if "one" in reader:
+        one = names[np.random.default_rng([seed, 13]).integers(len(names))]
+        tokens = {one: tokens[one]}
+    settings = RunSettings()
+    most = MEDGEMMA_PATCHES if reader.startswith("126") else None
+    settings = settings.model_copy(
+        update={"report": settings.report.model_copy(update={"max_patches": most, "seed": seed, "evidence_patches": 0})}
+    )
+    choose = farthest({s: t.mean(1) for s, t in tokens.items()}) if "farthest" in reader else at_random
+    part = Part(None, ())
+    plan = model.plan(part, {s: len(t) for s, t in tokens.items()}, settings, choose=choose)
+    draft = draft_part(part, plan, model.writer, _placed(tokens), _stored(tokens), settings.report)
+    return _reading(said_in_draft(draft, names), case, plan)
+
+
+def _reading(said: Said, case: Case, plan: PartPlan) -> Reading:
+    truth = case.lesion.text if case.lesion else case.organ.benign.text
+    lesions = {lesion.text for organ in ORGANS for lesion in organ.lesions}
+    return Reading(bool(lesions & set(said.diagnoses)), said.diagnoses == (truth,), plan.tokens)
+
+
+def _placed(tokens: Mapping[str, Tokens]) -> dict[str, PatchStore]:
+    """Stand-ins for patch stores, whose patches are never shown: places in a row."""
+    return {
+        slide: cast(
+            "PatchStore",
+            SimpleNamespace(
+                facts=SimpleNamespace(slide_id=slide, patch_level0=768.0),
+                coords=np.stack([768 * np.arange(len(rows)), np.zeros(len(rows), int)], 1),
+            ),
+        )
+        for slide, rows in tokens.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A token store in memory."""
+
+    rows: Tokens
+
+    def read(self, start: int, stop: int, tokens_per_patch: int) -> Tokens:
+        return pool(self.rows[start:stop], tokens_per_patch)
+
+
+def _stored(tokens: Mapping[str, Tokens]) -> dict[str, TokenStore]:
+    return {slide: cast("TokenStore", _Held(rows)) for slide, rows in tokens.items()}
