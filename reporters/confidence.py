@@ -17,7 +17,8 @@ PHANTOM_DOMAIN = "phantom"
 class Calibration(BaseModel):
     """Chance that a part's diagnosis is exact, as a logistic function of its answer's log-probability (Platt 1999).
 
-    It holds for what it was fitted on and nothing else: revision, plan, tokens per patch and domain must be the same.
+    It holds for what it was fitted on and nothing else: revision, plan, tokens per patch and domain must be the same, and
+    the part no larger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +28,8 @@ class Calibration(BaseModel):
     tokens_per_patch: tuple[int, ...]
     domain: str
     """Where the slides came from: `phantom`, or what a laboratory calls its own (`--domain`)."""
+    most_slides: int
+    """Of the parts it was fitted on: longer answers are less likely, right or wrong."""
     parts: int
     """It was fitted on so many."""
     intercept: float
@@ -38,10 +41,12 @@ class Calibration(BaseModel):
         """Of being exact."""
         return 1 / (1 + math.exp(-(self.intercept + self.slope * logprob)))
 
-    def judge(self, logprob: float, revision: str, plan: str, tokens_per_patch: int, domain: str) -> Confidence | None:
+    def judge(
+        self, logprob: float, revision: str, plan: str, tokens_per_patch: int, slides: int, domain: str
+    ) -> Confidence | None:
         """Confidence in an answer; None where this calibration was made for something else."""
         known = (self.revision, self.plan, self.domain) == (revision, plan, domain)
-        if not known or tokens_per_patch not in self.tokens_per_patch:
+        if not known or tokens_per_patch not in self.tokens_per_patch or slides > self.most_slides:
             return None
         chance = round(self.chance(logprob), 3)
         return Confidence(

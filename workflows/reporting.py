@@ -143,7 +143,8 @@ def _confidence(draft: PartDraft, plan: PartPlan | None, work: Work) -> Confiden
     if domain is None:
         return None
     revision = str(work.model.revision)
-    return calibration.judge(draft.logprob, revision, plan.strategy, plan.tokens_per_patch, domain)
+    slides = len({share.slide for window in plan.windows for share in window.slides})
+    return calibration.judge(draft.logprob, revision, plan.strategy, plan.tokens_per_patch, slides, domain)
 
 
 def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:

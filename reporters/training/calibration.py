@@ -20,6 +20,7 @@ def fit_calibration(
     revision: str,
     plan: str,
     tokens_per_patch: Sequence[int],
+    most_slides: int,
     domain: str,
     threshold: float = 0.5,
 ) -> Calibration:
@@ -28,7 +29,7 @@ def fit_calibration(
     Args:
         logprobs: of the answers, as reports tell them.
         exact: whether each was right.
-        revision, plan, tokens_per_patch, domain: what it will hold for.
+        revision, plan, tokens_per_patch, most_slides, domain: what it will hold for.
         threshold: the chance below which the checkpoint is to abstain; at one half it is more often wrong than right.
 
     Raises:
@@ -54,6 +55,7 @@ def fit_calibration(
         plan=plan,
         tokens_per_patch=tuple(sorted(set(tokens_per_patch))),
         domain=domain,
+        most_slides=most_slides,
         parts=len(x),
         intercept=round(float(intercept), 6),
         slope=round(float(gradient), 6),

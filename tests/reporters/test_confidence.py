@@ -13,13 +13,13 @@ from reporters.training.calibration import fit_calibration
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
 
-BOUND = {"revision": "r1", "plan": "joint", "tokens_per_patch": 4, "domain": "phantom"}
+BOUND = {"revision": "r1", "plan": "joint", "tokens_per_patch": 4, "slides": 3, "domain": "phantom"}
 
 
 def calibration(**changes: object) -> Calibration:
     known = {
-        "revision": "r1", "plan": "joint", "tokens_per_patch": (1, 4), "domain": "phantom", "parts": 300,
-        "intercept": 3.0, "slope": 2.0, "threshold": 0.5,
+        "revision": "r1", "plan": "joint", "tokens_per_patch": (1, 4), "most_slides": 4, "domain": "phantom",
+        "parts": 300, "intercept": 3.0, "slope": 2.0, "threshold": 0.5,
     }  # fmt: skip
     return Calibration.model_validate(known | changes)
 
@@ -38,7 +38,8 @@ def test_below_the_threshold_it_abstains() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"revision": "r2"}, {"plan": "windows"}, {"tokens_per_patch": 16}, {"domain": "our laboratory"}]
+    "other",
+    [{"revision": "r2"}, {"plan": "windows"}, {"tokens_per_patch": 16}, {"domain": "our laboratory"}, {"slides": 5}],
 )
 def test_it_holds_for_nothing_but_what_it_was_made_for(other: dict[str, object]) -> None:
     assert calibration().judge(-0.5, **(BOUND | other)) is None  # type: ignore[arg-type]
@@ -50,7 +51,13 @@ def test_a_fit_finds_the_chances_that_made_the_answers(seed: int, intercept: flo
     logprobs = -rng.exponential(2, 4000)
     exact = rng.random(4000) < 1 / (1 + np.exp(-(intercept + slope * logprobs)))
     fitted = fit_calibration(
-        list(logprobs), list(exact), revision="r", plan="joint", tokens_per_patch=[4, 1, 4], domain="phantom"
+        list(logprobs),
+        list(exact),
+        revision="r",
+        plan="joint",
+        tokens_per_patch=[4, 1, 4],
+        most_slides=4,
+        domain="phantom",
     )
     assert fitted.tokens_per_patch == (1, 4)
     for logprob in (-0.2, -1.0, -3.0):
@@ -60,12 +67,14 @@ def test_a_fit_finds_the_chances_that_made_the_answers(seed: int, intercept: flo
 
 def test_few_answers_make_no_calibration() -> None:
     with pytest.raises(ValueError, match="49 answers are too few"):
-        fit_calibration([-1.0] * 49, [True] * 49, revision="r", plan="joint", tokens_per_patch=[1], domain="phantom")
+        fit_calibration(
+            [-1.0] * 49, [True] * 49, revision="r", plan="joint", tokens_per_patch=[1], most_slides=4, domain="phantom"
+        )
 
 
 def test_answers_that_are_all_right_do_not_end_in_certainty() -> None:
     fitted = fit_calibration(
-        [-0.1] * 60, [True] * 60, revision="r", plan="joint", tokens_per_patch=[1], domain="phantom"
+        [-0.1] * 60, [True] * 60, revision="r", plan="joint", tokens_per_patch=[1], most_slides=4, domain="phantom"
     )
     assert 0.9 < fitted.chance(-0.1) < 0.995
 

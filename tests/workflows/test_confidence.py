@@ -32,7 +32,7 @@ def report_of(out: Path, cases: Path, checkpoint: Path) -> tuple[Report, str, st
 def put(checkpoint: Path, threshold: float, **changes: object) -> None:
     made = {
         "revision": find_checkpoint(str(checkpoint)).revision, "plan": "joint", "tokens_per_patch": (1, 4),
-        "domain": "phantom", "parts": 321, "intercept": 2.0, "slope": 1.0, "threshold": threshold,
+        "domain": "phantom", "most_slides": 12, "parts": 321, "intercept": 2.0, "slope": 1.0, "threshold": threshold,
     }  # fmt: skip
     (checkpoint / CALIBRATION).write_text(Calibration.model_validate(made | changes).model_dump_json())
 

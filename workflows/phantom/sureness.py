@@ -109,5 +109,6 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibrati
         revision=find_checkpoint(model).revision,
         plan=plans.pop(),
         tokens_per_patch=[a.tokens_per_patch for a in answers],
+        most_slides=max(a.slides for a in answers),
         domain=PHANTOM_DOMAIN,
     )
