@@ -17,8 +17,8 @@ PHANTOM_DOMAIN = "phantom"
 class Calibration(BaseModel):
     """Chance that a part's diagnosis is exact, as a logistic function of its answer's log-probability (Platt 1999).
 
-    It holds for what it was fitted on and nothing else: revision, plan, tokens per patch and domain must be the same, and
-    the part no larger.
+    It holds for what it was fitted on and nothing else: revision, plan, tokens per patch and domain must be the same,
+    and the part no larger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
