@@ -132,10 +132,12 @@ class _Room:
         one, two = (self.grammar.length([n], tokens, self.instruction) for n in (1, 2))
         if one > self.budget:
             raise _too_small(self.profile, one, self.budget)
-        most = 1 + (self.budget - one) // (two - one)
-        while most > 1 and self.grammar.length([most], tokens, self.instruction) > self.budget:
-            most -= 1  # repeated markers come in steps
-        return most
+        low, high = 1, 2 + (self.budget - one) // (two - one)  # repeated markers take more
+        while high - low > 1:
+            middle = (low + high) // 2
+            fits = self.grammar.length([middle], tokens, self.instruction) <= self.budget
+            low, high = (middle, high) if fits else (low, middle)
+        return low
 
 
 def _fitting(chosen: Patches, room: _Room) -> Strategy:
