@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -62,7 +62,16 @@ def draft_part(
     settings: ReportSettings,
 ) -> PartDraft:
     """Read every window of the plan and write the part's draft."""
-    read = list(_read_windows(part, plan, writer, patches, tokens, settings))
+    instruction = instruction_for(writer.profile, part)
+    places = {slide: _places(store) for slide, store in patches.items()}
+    read: list[_Read] = []
+    for number, window in enumerate(plan.windows, 1):
+        emit("write.window", part=part.title, done=number - 1, total=len(plan.windows), tokens=window.tokens)
+        counts = [len(share.patches) for share in window.slides]
+        sequence = writer.grammar.sequence(counts, plan.tokens_per_patch, instruction)
+        draft = writer.write(sequence, window_tokens(window, tokens, plan.tokens_per_patch), settings.max_new_tokens)
+        read.append((draft, [places[share.slide][i] for share in window.slides for i in share.patches]))
+    emit("write.window", part=part.title, done=len(plan.windows), total=len(plan.windows), tokens=0)
     if writer.profile.answer == "lines":
         return _draft_lines(part, plan, read, writer, settings)
     return _draft_text(part, plan, read, writer, settings)
@@ -70,25 +79,6 @@ def draft_part(
 
 _Read = tuple[Draft, list[PatchPlace]]
 """What was written about a window, and where its patches lie."""
-
-
-def _read_windows(
-    part: Part,
-    plan: PartPlan,
-    writer: Writer,
-    patches: Mapping[str, PatchStore],
-    tokens: Mapping[str, TokenStore],
-    settings: ReportSettings,
-) -> Iterator[_Read]:
-    instruction = instruction_for(writer.profile, part)
-    places = {slide: _places(store) for slide, store in patches.items()}
-    for number, window in enumerate(plan.windows, 1):
-        emit("write.window", part=part.title, done=number - 1, total=len(plan.windows), tokens=window.tokens)
-        counts = [len(share.patches) for share in window.slides]
-        sequence = writer.grammar.sequence(counts, plan.tokens_per_patch, instruction)
-        draft = writer.write(sequence, window_tokens(window, tokens, plan.tokens_per_patch), settings.max_new_tokens)
-        yield draft, [places[share.slide][i] for share in window.slides for i in share.patches]
-    emit("write.window", part=part.title, done=len(plan.windows), total=len(plan.windows), tokens=0)
 
 
 def _draft_lines(

@@ -183,10 +183,8 @@ def _device_bytes(device: str) -> int:
 def _content_hash(folder: Path) -> str:
     """Hash of configuration, tokenizer and weights; files over 64 MiB count by size, time of change, and samples."""
     digest = hashlib.sha256()
-    files = sorted(p for pattern in ("*.json", "*.safetensors", "*.model") for p in folder.glob(pattern))
-    for file in files:
-        if file.name == CALIBRATION:
-            continue
+    files = {p for pattern in ("*.json", "*.safetensors", "*.model") for p in folder.glob(pattern)}
+    for file in sorted(files - {folder / CALIBRATION}):
         size = file.stat().st_size
         digest.update(f"{file.name}\0{size}\0".encode())
         with file.open("rb") as stream:
