@@ -18,17 +18,16 @@ from pathlib import Path
 import numpy as np
 
 from reporters.draft import PartDraft, draft_part
-from reporters.schema import PartReport, Report, Sentence
+from reporters.schema import PartReport, Sentence
 from workflows.checkpoints import Model
 from workflows.phantom.cohort import PhantomCase, PhantomPart, draw_case, write_cases
+from workflows.phantom.reading import ReadCase, read_case
 from workflows.phantom.scoring import BUCKETS, NOTHING, Said, Score, score
 from workflows.phantom.seeds import require
 from workflows.phantom.shortcuts import Shortcut, said_by
-from workflows.run import run
-from wsi_pipeline.cases import Part, discover
+from wsi_pipeline.cases import Part
 from wsi_pipeline.settings import ModelSettings, RunSettings
 from wsi_pipeline.store.patches import PatchStore
-from wsi_pipeline.store.paths import CaseFolder
 from wsi_pipeline.store.tokens import TokenStore
 
 WHOLE = "all slides"
@@ -107,31 +106,22 @@ def _loaded(name: str) -> Model:
 def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | None) -> list[Score]:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
-    (case,) = discover(folder / "slides", "folders")
-    settings = RunSettings(model=ModelSettings(name=model))
-    (outcome,) = run([case], folder / "out", settings)
-    place = CaseFolder(folder / "out", case.id)
+    read = read_case(folder, model)
     scores = []
-    if outcome.report:
-        report = Report.model_validate_json((place.path / outcome.report / "report.json").read_text())
-        for part, drafted, true in zip(case.parts, report.parts, truth.parts, strict=True):
+    if read.report:
+        for part, drafted, true in zip(read.case.parts, read.report.parts, truth.parts, strict=True):
             scores.append(score(WHOLE, said_in_report(drafted, [s.id for s in part.slides]), true))
             if beside:
-                scores += _others(place, report, part, true, beside, folder)
+                scores += _others(read, part, true, beside, folder)
     else:
         scores = [score(WHOLE, NOTHING, part) for part in truth.parts]
     shutil.rmtree(folder)
     return scores
 
 
-def _others(
-    place: CaseFolder, report: Report, part: Part, truth: PhantomPart, readers: Readers, folder: Path
-) -> list[Score]:
+def _others(case: ReadCase, part: Part, truth: PhantomPart, readers: Readers, folder: Path) -> list[Score]:
     """The rows beside the whole case, for one part."""
-    named = report.provenance.stores
-    at = {s.id: place.path / "slides" / s.id for s in part.slides}
-    stores = {slide: PatchStore(folder / named[f"{slide}/patches"]) for slide, folder in at.items()}
-    tokens = {slide: TokenStore(at[slide] / name) for slide in at if (name := named.get(f"{slide}/tokens"))}
+    stores, tokens = case.stores(part)
     names = [s.id for s in part.slides]
     picked = names[int(np.random.default_rng([truth.slides[0].seed, 13]).integers(len(names)))]
     patches = sum(map(len, stores.values()))

@@ -16,21 +16,19 @@ from numpy.typing import NDArray
 from reporters.draft import instruction_for, window_tokens
 from reporters.parse import parse_lines
 from reporters.plan import SlideShare, Window
-from reporters.schema import PartReport, Report
+from reporters.schema import PartReport
 from reporters.sequence import PatchTokens, Sequence
 from workflows.checkpoints import Model
-from workflows.phantom.cohort import MAX_SLIDES, PhantomCase, draw_case, write_cases
+from workflows.phantom.cohort import MAX_SLIDES, PhantomCase, PhantomPart, draw_case, write_cases
 from workflows.phantom.contents import MOST
 from workflows.phantom.evaluate import one_thread
 from workflows.phantom.layout import lay_out
 from workflows.phantom.lessons import shows_lesion
 from workflows.phantom.painting import paint
 from workflows.phantom.pool import content_shares
-from workflows.run import run
-from wsi_pipeline.cases import Part, discover
-from wsi_pipeline.settings import ModelSettings, RunSettings
-from wsi_pipeline.store.patches import PatchStore
-from wsi_pipeline.store.paths import CaseFolder
+from workflows.phantom.reading import ReadCase, read_case
+from wsi_pipeline.cases import Part
+from wsi_pipeline.settings import ModelSettings
 from wsi_pipeline.store.tokens import TokenStore
 
 _FEWEST_SLIDES = 6
@@ -74,24 +72,23 @@ def measure_evidence(work: Path, seed: int, parts: int, model: str, workers: int
 def _measure_one(work: Path, truth: PhantomCase, name: str) -> list[Look]:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
-    (case,) = discover(folder / "slides", "folders")
-    (outcome,) = run([case], folder / "out", RunSettings(model=ModelSettings(name=name)))
-    place = CaseFolder(folder / "out", case.id)
-    report = Report.model_validate_json((place.path / str(outcome.report) / "report.json").read_text())
-    at = {s.id: place.path / "slides" / s.id for s in case.parts[0].slides}
-    named = report.provenance.stores
-    patches = {slide: PatchStore(path / named[f"{slide}/patches"]) for slide, path in at.items()}
-    tokens = {slide: TokenStore(path / t) for slide, path in at.items() if (t := named.get(f"{slide}/tokens"))}
-    (true,) = truth.parts
-    shows = {
-        slide: shows_lesion(content_shares(paint(spec, lay_out(spec)).content, patches[slide], spec.mpp)[..., 1:MOST]
-                            .sum(-1).astype(np.float32)) for slide, spec in zip(at, true.slides, strict=True)
-    }  # fmt: skip
-    wanted = {list(at)[n - 1]: str(finding) for finding in true.findings for n in finding.slides}
-    reader = _Reader(Model(ModelSettings(name=name)), case.parts[0], report.parts[0], tokens)
-    looks = list(_looks(report.parts[0], wanted, shows, reader)) if report.parts[0].plan else []
+    read = read_case(folder, name)
+    looks = list(_looks_of(read, truth.parts[0], name)) if read.report and read.report.parts[0].plan else []
     shutil.rmtree(folder)
     return looks
+
+
+def _looks_of(read: ReadCase, true: PhantomPart, name: str) -> Iterator[Look]:
+    (part,) = read.case.parts
+    assert read.report
+    (drafted,) = read.report.parts
+    patches, tokens = read.stores(part)
+    shows = {
+        slide: shows_lesion(content_shares(paint(spec, lay_out(spec)).content, patches[slide], spec.mpp)[..., 1:MOST]
+                            .sum(-1).astype(np.float32)) for slide, spec in zip(patches, true.slides, strict=True)
+    }  # fmt: skip
+    wanted = {list(patches)[n - 1]: str(finding) for finding in true.findings for n in finding.slides}
+    yield from _looks(drafted, wanted, shows, _Reader(Model(ModelSettings(name=name)), part, drafted, tokens))
 
 
 def _looks(

@@ -9,16 +9,12 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from reporters.schema import Report
 from workflows.phantom.cohort import PhantomPart, draw_case
 from workflows.phantom.evaluate import one_thread, said_in_report
 from workflows.phantom.layout import SlideSpec
+from workflows.phantom.reading import read_case
 from workflows.phantom.scoring import NOTHING, Said
 from workflows.phantom.slide import make_slide
-from workflows.run import run
-from wsi_pipeline.cases import discover
-from wsi_pipeline.settings import ModelSettings, RunSettings
-from wsi_pipeline.store.paths import CaseFolder
 
 
 @dataclass(frozen=True)
@@ -85,13 +81,10 @@ def _read(folder: Path, part: PhantomPart, handling: Handling, model: str) -> Sa
         spec: SlideSpec = replace(part.slides[number], **dict(handling.scanned))  # type: ignore[arg-type]
         suffix = "svs" if spec.layout == "svs" else "tif"
         make_slide(slides / f"{handling.names.format(place)}.{suffix}", spec)
-    (case,) = discover(folder / "slides", "folders")
-    (outcome,) = run([case], folder / "out", RunSettings(model=ModelSettings(name=model)))
+    read = read_case(folder, model)
     said = NOTHING
-    if outcome.report:
-        file = CaseFolder(folder / "out", case.id).path / outcome.report / "report.json"
-        drafted = Report.model_validate_json(file.read_text()).parts[0]
-        said = _renumbered(said_in_report(drafted, [s.id for s in case.slides]), order)
+    if read.report:
+        said = _renumbered(said_in_report(read.report.parts[0], [s.id for s in read.case.slides]), order)
     shutil.rmtree(folder)
     return said
 

@@ -10,18 +10,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from reporters.confidence import PHANTOM_DOMAIN, Calibration
-from reporters.schema import Report
 from reporters.training.calibration import fit_calibration
 from workflows.phantom.cohort import PhantomCase, draw_case, write_cases
 from workflows.phantom.evaluate import WHOLE, one_thread, said_in_report
+from workflows.phantom.reading import read_case
 from workflows.phantom.scoring import score
 from workflows.phantom.seeds import Split
-from workflows.run import run
-from wsi_pipeline.cases import discover
 from wsi_pipeline.events import emit
 from wsi_pipeline.models import find_checkpoint
-from wsi_pipeline.settings import ModelSettings, RunSettings
-from wsi_pipeline.store.paths import CaseFolder
 
 CONTRASTS = (1.0, 0.85, 0.7, 0.55)
 """From as drawn to where about half of the answers are wrong."""
@@ -83,15 +79,14 @@ def read_answers(
 def _read(work: Path, truth: PhantomCase, contrast: float, model: str) -> Answer | None:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
-    (case,) = discover(folder / "slides", "folders")
-    (outcome,) = run([case], folder / "out", RunSettings(model=ModelSettings(name=model)))
-    place = CaseFolder(folder / "out", case.id).path
-    report = Report.model_validate_json((place / str(outcome.report) / "report.json").read_text())
+    read = read_case(folder, model)
     shutil.rmtree(folder)
-    (part,), (true,), (read,) = report.parts, truth.parts, case.parts
+    if read.report is None:
+        return None
+    (part,), (true,) = read.report.parts, truth.parts
     if part.plan is None or part.logprob is None:
         return None
-    found = score(WHOLE, said_in_report(part, [s.id for s in read.slides]), true)
+    found = score(WHOLE, said_in_report(part, [s.id for s in read.case.slides]), true)
     chance = part.confidence.chance if part.confidence else None
     return Answer(
         contrast, len(true.slides), part.logprob, chance, found.exact, found.called_benign, part.plan.strategy,
