@@ -30,7 +30,7 @@ from transformers import SiglipVisionModel as Siglip
 
 from reporters.memory import Memory
 from reporters.prefill import prefill
-from reporters.sequence import PatchTokens, Sequence
+from reporters.sequence import Sequence
 from tilers.tile import tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.encoders.encode import prefetched
@@ -190,8 +190,9 @@ def measure_writer(device: Device, sizes: Sizes) -> Iterator[Row]:
     weight_bytes = sum(p.nbytes for p in model.model.language_model.parameters())
     for length in sizes.lengths:
         ids = np.full(length, _SOFT)
-        sequence = Sequence(ids, np.zeros(length, np.int64), np.arange(length), ())
-        patches = PatchTokens(length, 1, partial(_tokens, vision.hidden_size))
+        grids = np.ones(length, np.int64)
+        sequence = Sequence(ids, np.zeros(length, np.int64), np.arange(length), grids, ())
+        patches = partial(_tokens, vision.hidden_size)
         device.fresh()
         memory = Memory(text, length + 64)
         started = time.perf_counter()
@@ -206,7 +207,7 @@ def measure_writer(device: Device, sizes: Sizes) -> Iterator[Row]:
 
 
 def _tokens(width: int, first: int, last: int) -> NDArray[np.float32]:
-    return np.full((last - first, 1, width), 0.1, np.float32)
+    return np.full((last - first, width), 0.1, np.float32)
 
 
 @torch.inference_mode()

@@ -24,6 +24,7 @@ from scipy.stats import binomtest
 from workflows.checkpoints import Model
 from workflows.phantom.needle import READERS, Reading, build_bank, compose, read
 from workflows.phantom.pathology import ORGANS
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ModelSettings
 
 
@@ -44,6 +45,8 @@ class Row:
 @click.option("--lesions", type=int, multiple=True, default=(1, 4), show_default=True, help="Patches of the lesion.")
 @click.option("--cases", default=100, show_default=True, help="Per size and lesion, and as many without one.")
 @click.option("--model", default="phantom", show_default=True)
+@click.option("--context", type=int, help="Tokens of a sequence at the most. [what the model was trained on]")
+@click.option("--reader", "readers", multiple=True, type=click.Choice(list(READERS)), help="Only these. [all]")
 @click.option("--bank", type=click.Path(path_type=Path), help="Folder where encoded slides are kept; else temporary.")
 @click.option("--normal", default=40, show_default=True, help="Slides of the bank without a lesion, per organ.")
 @click.option("--per-lesion", default=4, show_default=True, help="Slides of the bank per diagnosis.")
@@ -51,20 +54,25 @@ class Row:
 @click.option("--json", "as_json", is_flag=True)
 def main(
     seed: int, sizes: tuple[int, ...], lesions: tuple[int, ...], cases: int, model: str, bank: Path | None,
-    normal: int, per_lesion: int, workers: int, as_json: bool,
+    context: int | None, readers: tuple[str, ...], normal: int, per_lesion: int, workers: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Compose, read, print."""
-    loaded = Model(ModelSettings(name=model))
+    loaded = Model(ModelSettings(name=model, context_tokens=context))
     with nullcontext(bank) if bank else tempfile.TemporaryDirectory(prefix="needle-") as folder:
         slides = build_bank(Path(str(folder)), loaded, 800_000, normal, per_lesion, workers)
     rows: list[Row] = []
+    refused: dict[tuple[int, str], str] = {}
     for size in sizes:
         for lesion in (0, *lesions):
             for number in range(cases):
                 case = compose(slides, np.random.default_rng([seed, size, lesion, number]), size, lesion)
-                for reader in READERS:
+                for reader in readers or READERS:
                     started = time.monotonic()
-                    reading = read(loaded, case, reader, number)
+                    try:
+                        reading = read(loaded, case, READERS[reader], number)
+                    except ModelError as error:
+                        refused[size, reader] = str(error)
+                        continue
                     rows.append(Row(size, lesion, reader, reading, time.monotonic() - started))
                 print(
                     f"\r{size} patches, lesion {lesion}: {number + 1} of {cases}", end="", file=sys.stderr, flush=True
@@ -78,6 +86,8 @@ def main(
     print(machine.describe())
     print(f"naming one of the organ's lesions blindly is right in {np.mean([1 / len(o.lesions) for o in ORGANS]):.2f}")
     _print(rows)
+    for (size, reader), why in refused.items():
+        print(f"{size:,} patches, {reader}: not read. {why}")
 
 
 def _print(rows: list[Row]) -> None:

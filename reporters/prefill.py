@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from reporters.attention import CHUNKED
 from reporters.memory import Memory
-from reporters.sequence import PatchTokens, Sequence
+from reporters.sequence import ReadTokens, Sequence
 from wsi_pipeline.events import emit
 
 CHUNK = 2048
@@ -42,7 +42,7 @@ def chunks(types: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
 
 
 @torch.inference_mode()
-def prefill(model: Any, sequence: Sequence, patches: PatchTokens | None, memory: Memory, most: int = CHUNK) -> Tensor:
+def prefill(model: Any, sequence: Sequence, patches: ReadTokens | None, memory: Memory, most: int = CHUNK) -> Tensor:
     """Read all tokens of `sequence` into `memory`.
 
     A chunk that runs out of GPU memory is read again in halves.
@@ -59,10 +59,11 @@ def prefill(model: Any, sequence: Sequence, patches: PatchTokens | None, memory:
     """
     model.set_attn_implementation({"text_config": CHUNKED})
     images, pending, logits = image_numbers(sequence.types), list(chunks(sequence.types, most))[::-1], None
+    behind = sequence.soft[sequence.grids.cumsum() - 1]
     while pending:
         first, last = pending.pop()
         try:
-            logits = _read(model, sequence, images, patches, memory, first, last)
+            logits = _read(model, sequence, images, behind, patches, memory, first, last)
         except torch.OutOfMemoryError:
             if last - first <= _SMALLEST:
                 raise
@@ -82,17 +83,19 @@ def _read(
     model: Any,
     sequence: Sequence,
     images: NDArray[np.int64],
-    patches: PatchTokens | None,
+    behind: NDArray[np.int64],
+    patches: ReadTokens | None,
     memory: Memory,
     first: int,
     last: int,
 ) -> Tensor:
+    """Tokens `first` to `last`; `behind` is the last soft token of each patch."""
     device = model.device
     given = None
     if patches is not None:
-        start, stop = np.searchsorted(sequence.soft, [first, last]) // patches.per_patch
+        start, stop = np.searchsorted(behind, [first, last])
         if stop > start:
-            given = _projected(model, patches.read(int(start), int(stop)))
+            given = _projected(model, patches(int(start), int(stop)))
     inside = images[first:last]
     step = model(
         input_ids=torch.from_numpy(sequence.ids[first:last])[None].to(device),
@@ -111,4 +114,4 @@ def _projected(model: Any, rows: NDArray[np.float32]) -> Any:
     projector = model.model.multi_modal_projector
     weight = projector.mm_input_projection_weight
     soft = projector.mm_soft_emb_norm(torch.from_numpy(rows).to(model.device, weight.dtype)) @ weight
-    return {"image": BaseModelOutputWithPooling(pooler_output=soft)}
+    return {"image": BaseModelOutputWithPooling(pooler_output=soft[None])}

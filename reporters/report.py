@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reporters.draft import PartDraft
+from reporters.answers import PartDraft
 from reporters.measurements import slide_report
 from reporters.plan import PartPlan
 from reporters.safety import withhold

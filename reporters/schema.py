@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from reporters.plan import PartPlan
 
-SCHEMA = 3
+SCHEMA = 4
 
 ALGORITHM = 3
 """Raised whenever the same tokens and settings would give another report."""

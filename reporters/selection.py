@@ -1,13 +1,13 @@
-"""Choose some of many patches: at random, or those that differ most from each other."""
+"""Choose some of many patches: at random, those that differ most from each other, or those of the largest weight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-Patches = Mapping[str, tuple[int, ...]]
+Patches = Mapping[str, Sequence[int]]
 """By slide, in spatial order."""
 Choose = Callable[[Patches, int, int], dict[str, tuple[int, ...]]]
 """So many of the patches, by seed; slides that keep none are left out."""
@@ -34,6 +34,21 @@ def farthest(features: Mapping[str, NDArray[np.float32]]) -> Choose:
                 own = np.array(patches[slide])
                 rows = farthest_points(features[slide][own], quota, int(rng.integers(len(own))))
                 picked[slide] = tuple(int(i) for i in np.sort(own[rows]))
+        return picked
+
+    return choose
+
+
+def strongest_of(weights: Mapping[str, NDArray[np.float32]]) -> Choose:
+    """Those of the largest weight, whichever slide they are on; `weights` by slide, one for each of its patches."""
+
+    def choose(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+        places = [(slide, patch) for slide, own in patches.items() for patch in own]
+        order = np.argsort(-np.concatenate([weights[slide] for slide in patches]), kind="stable")[:budget]
+        picked: dict[str, tuple[int, ...]] = {}
+        for place in np.sort(order):
+            slide, patch = places[place]
+            picked[slide] = (*picked.get(slide, ()), patch)
         return picked
 
     return choose

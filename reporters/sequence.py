@@ -6,7 +6,8 @@ Tokens per patch T, native N:
 - 1 < T < N: `<boi> T×soft`; the marker keeps neighbours from merging into one bidirectional block;
 - T = 1: the bare soft token, causal: a marker would cost more than it marks.
 
-Slide markers open a slide and, where the profile says so, repeat after every few patches and at its end.
+Each patch has its own T; one sequence may mix them. Slide markers open a slide and, where the profile says so, repeat
+after every few patches and at its end; where Ts are mixed, each patch counts for its own share of the few.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
+from math import lcm
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,8 @@ class Sequence:
     Attributes:
         ids: (L,) token ids.
         types: (L,) 1 on soft tokens that attend within their image, else 0.
-        soft: (patches·T,) positions of soft tokens, patch by patch.
+        soft: positions of soft tokens, patch by patch.
+        grids: (patches,) how many of them each patch has, its T.
         chunk_ends: (position, slide, first patch, last patch + 1) of each marker that closes a chunk, by
             position of its last token; patches count through the whole sequence.
     """
@@ -39,6 +42,7 @@ class Sequence:
     ids: NDArray[np.int64]
     types: NDArray[np.int64]
     soft: NDArray[np.int64]
+    grids: NDArray[np.int64]
     chunk_ends: tuple[tuple[int, int, int, int], ...]
 
     def but_last(self) -> Sequence:
@@ -46,32 +50,32 @@ class Sequence:
         return replace(self, ids=self.ids[:-1], types=self.types[:-1])
 
 
-@dataclass(frozen=True)
-class PatchTokens:
-    """Tokens of an input's patches, before the projector, read when they are needed.
+ReadTokens = Callable[[int, int], NDArray[np.float32]]
+"""(tokens, D) of an input's patches `first` to `last`, before the projector, patch by patch; asked for when needed."""
 
-    Attributes:
-        count: patches.
-        per_patch: T.
-        read: (last - first, T, D) of patches `first` to `last`.
-    """
 
-    count: int
-    per_patch: int
-    read: Callable[[int, int], NDArray[np.float32]]
+def in_memory(rows: NDArray[np.float32]) -> ReadTokens:
+    """Those in (n, T, D) `rows`."""
+    return lambda first, last: rows[first:last].reshape(-1, rows.shape[2])
 
-    @classmethod
-    def of(cls, rows: NDArray[np.float32]) -> PatchTokens:
-        """Those in (n, T, D) `rows`."""
-        return cls(len(rows), rows.shape[1], lambda first, last: rows[first:last])
+
+Grids = Items[Items[int]]
+"""Per slide the T of each patch."""
+
+
+def uniform(patches_per_slide: Items[int], tokens_per_patch: int) -> Grids:
+    """The same T for all patches of slides with so many each."""
+    return [[tokens_per_patch] * count for count in patches_per_slide]
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Text between two patches, and the markers in it that close a chunk: (end in characters, slide, first, last)."""
+    """Text before a patch, and the markers in it that close a chunk: (end in characters, slide, first, last)."""
 
     text: str
     ends: tuple[tuple[int, int, int, int], ...]
+    tokens: int
+    """T of the patch behind it; 0 behind the last."""
 
 
 class Grammar:
@@ -89,57 +93,58 @@ class Grammar:
     def __init__(self, tokenizer: Any, profile: Profile, boi: int, soft: int, eoi: int) -> None:
         self.tokenizer, self._profile = tokenizer, profile
         self._boi, self._soft, self._eoi = boi, soft, eoi
+        self._chunk = lcm(*profile.marker_every.values())
+        self._share = {tokens: self._chunk // every for tokens, every in profile.marker_every.items()}
         self._encoded: dict[str, list[int]] = {}
 
-    def sequence(self, patches_per_slide: Items[int], tokens_per_patch: int, instruction: str) -> Sequence:
-        """The input for slides with so many patches each, and the instruction after them."""
+    def sequence(self, slides: Grids, instruction: str) -> Sequence:
+        """The input for slides with patches of so many tokens each, and the instruction after them."""
         ids: list[int] = []
         soft: list[int] = []
         ends: list[tuple[int, int, int, int]] = []
-        before, after = self._around(tokens_per_patch)
-        left = sum(patches_per_slide)
-        for run in self._runs(patches_per_slide, tokens_per_patch, instruction):
+        for run in self._runs(slides, instruction):
             for stop, *chunk in run.ends:
                 slide, first, last = chunk
                 ends.append((len(ids) + len(self._encode(run.text[:stop])) - 1, slide, first, last))
             ids += self._encode(run.text)
-            if left:
+            if run.tokens:
+                before, after = self._around(run.tokens)
                 ids += before
-                soft += range(len(ids), len(ids) + tokens_per_patch)
-                ids += [self._soft] * tokens_per_patch + after
-                left -= 1
+                soft += range(len(ids), len(ids) + run.tokens)
+                ids += [self._soft] * run.tokens + after
+        grids = np.array([tokens for slide in slides for tokens in slide], np.int64)
         types = np.zeros(len(ids), np.int64)
-        types[soft] = int(tokens_per_patch > 1)
-        return Sequence(np.array(ids), types, np.array(soft, np.int64), tuple(ends))
+        types[soft] = np.repeat(grids > 1, grids)
+        return Sequence(np.array(ids), types, np.array(soft, np.int64), grids, tuple(ends))
 
     def text_only(self, instruction: str) -> Sequence:
         """An input without images."""
-        return self.sequence((), self._profile.native_tokens, instruction)
+        return self.sequence((), instruction)
 
-    def length(self, patches_per_slide: Items[int], tokens_per_patch: int, instruction: str) -> int:
+    def length(self, slides: Grids, instruction: str) -> int:
         """Tokens of `sequence` with the same arguments, every marker and line break charged, without building it."""
-        before, after = self._around(tokens_per_patch)
-        text = sum(len(self._encode(run.text)) for run in self._runs(patches_per_slide, tokens_per_patch, instruction))
-        return text + sum(patches_per_slide) * (len(before) + tokens_per_patch + len(after))
+        around = {tokens: sum(map(len, self._around(tokens))) for tokens in {t for slide in slides for t in slide}}
+        text = sum(len(self._encode(run.text)) for run in self._runs(slides, instruction))
+        return text + sum(tokens + around[tokens] for slide in slides for tokens in slide)
 
-    def _runs(self, patches_per_slide: Items[int], tokens_per_patch: int, instruction: str) -> Iterator[_Run]:
+    def _runs(self, slides: Grids, instruction: str) -> Iterator[_Run]:
         """One stretch of text before every patch, and one behind the last."""
-        every = self._profile.marker_every.get(tokens_per_patch)
-        line_break = _BREAK if tokens_per_patch == self._profile.native_tokens else ""
         text, patch = self._profile.opening, 0
         ends: list[tuple[int, int, int, int]] = []
-        for number, count in enumerate(patches_per_slide, 1):
+        for number, grids in enumerate(slides, 1):
             marker = self._profile.slide_marker.format(n=number)
             text += marker
-            first = patch
-            for k in range(count):
-                yield _Run(text + line_break, tuple(ends))
+            first, filled = patch, 0
+            for k, tokens in enumerate(grids, 1):
+                line_break = _BREAK if tokens == self._profile.native_tokens else ""
+                yield _Run(text + line_break, tuple(ends), tokens)
                 text, ends, patch = line_break, [], patch + 1
-                if every and ((k + 1) % every == 0 or k + 1 == count):
+                filled += self._share.get(tokens, 0)
+                if filled and (filled >= self._chunk or k == len(grids)):
                     text += marker
                     ends.append((len(text), number, first, patch))
-                    first = patch
-        yield _Run(text + instruction + self._profile.closing, tuple(ends))
+                    first, filled = patch, 0
+        yield _Run(text + instruction + self._profile.closing, tuple(ends), 0)
 
     def _around(self, tokens_per_patch: int) -> tuple[list[int], list[int]]:
         """Ids directly before and behind the soft tokens of a patch."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from reporters.profiles import Profile, find_profile
-from reporters.sequence import Grammar, PatchTokens, Sequence
+from reporters.sequence import Grammar, ReadTokens, Sequence
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import Checkpoint, pick_device
 
@@ -35,6 +35,25 @@ class Draft:
     logprob: float
     attention: NDArray[np.float32] | None
     truncated: bool
+
+
+def stretch(positions: int, longest: int) -> float:
+    """Times which the positions of global layers are stretched for sequences of `longest` tokens."""
+    return max(1.0, longest / positions)
+
+
+def stretched(config: Any, longest: int) -> Any:
+    """A Gemma 3 configuration whose global layers have positions for `longest` tokens: linear scaling of RoPE.
+
+    Source: S. Chen et al., Extending Context Window of Large Language Models via Positional Interpolation, 2023,
+    arXiv:2306.15595. Local layers see no further than their window and stay as they are.
+    """
+    text = config.text_config
+    if (times := stretch(text.max_position_embeddings, longest)) > 1:
+        rope = text.rope_parameters["full_attention"]
+        rope |= {"rope_type": "linear", "factor": times * rope.get("factor", 1.0)}
+        text.max_position_embeddings = longest
+    return config
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -68,23 +87,25 @@ class Writer:
     Args:
         checkpoint: a Gemma 3 with vision.
         dtype: torch dtype name of its weights.
+        profile: how to speak to it; None for the checkpoint's own.
 
     Raises:
         ModelError: tensors are missing, left over or of the wrong shape.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
-        from transformers import Gemma3ForConditionalGeneration
+    def __init__(self, checkpoint: Checkpoint, dtype: str, profile: Profile | None = None) -> None:
+        from transformers import Gemma3Config, Gemma3ForConditionalGeneration
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # progress is told by events
         self.device = pick_device()
-        self.profile = find_profile(checkpoint.name, checkpoint.folder, checkpoint.config)
+        self.profile = profile or find_profile(checkpoint.name, checkpoint.folder, checkpoint.config)
         self.grammar = make_grammar(checkpoint, self.profile)
         self.tokenizer = self.grammar.tokenizer
         try:
             self.model, loaded = Gemma3ForConditionalGeneration.from_pretrained(
                 checkpoint.folder,
+                config=stretched(Gemma3Config.from_pretrained(checkpoint.folder), self.profile.longest),
                 dtype=getattr(torch, dtype),
                 attn_implementation="sdpa",
                 output_loading_info=True,
@@ -105,7 +126,7 @@ class Writer:
         self._ends.add(self.tokenizer.convert_tokens_to_ids(self.profile.end))
 
     @torch.inference_mode()
-    def write(self, sequence: Sequence, tokens: PatchTokens | None, max_new_tokens: int) -> Draft:
+    def write(self, sequence: Sequence, tokens: ReadTokens | None, max_new_tokens: int) -> Draft:
         """Read `sequence` with the tokens of its patches and write greedily.
 
         The prompt is read in chunks; from its last token on, the explicit kind of attention runs, which tells where
@@ -121,7 +142,7 @@ class Writer:
 
         memory = Memory(self.model.config.text_config, len(sequence.ids) + max_new_tokens)
         prefill(self.model, sequence.but_last(), tokens, memory)
-        patches = tokens.count if tokens else 0
+        patches = len(sequence.grids)
         self.model.set_attn_implementation("eager")
         token, written, rows, truncated = torch.from_numpy(sequence.ids[None, -1:]).to(self.device), [], [], True
         logprob = 0.0
@@ -135,15 +156,13 @@ class Writer:
                 break
             written.append(int(token))
             if patches and self._global:
-                rows.append(self._attention(step.attentions, sequence, patches))
+                rows.append(self._attention(step.attentions, sequence))
         attention = np.stack(rows) if rows else None
         text = self.tokenizer.decode(written, skip_special_tokens=True)
         return Draft(text, np.array(written, np.int64), self._token_ends(written), logprob, attention, truncated)
 
     @torch.inference_mode()
-    def logprobs(
-        self, sequence: Sequence, tokens: PatchTokens | None, answer: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def logprobs(self, sequence: Sequence, tokens: ReadTokens | None, answer: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n,) logarithm of the probability of each token of a given answer, such as `Draft.ids`."""
         from reporters.memory import Memory
         from reporters.prefill import prefill
@@ -156,10 +175,11 @@ class Writer:
         wanted = torch.from_numpy(answer).to(self.device)[:, None]
         return np.asarray(likely.gather(1, wanted)[:, 0].cpu().numpy())
 
-    def _attention(self, layers: Any, sequence: Sequence, patches: int) -> NDArray[np.float32]:
+    def _attention(self, layers: Any, sequence: Sequence) -> NDArray[np.float32]:
         rows = torch.stack([layers[i][0, :, -1, :].float().mean(0) for i in self._global]).mean(0)
-        soft = rows[torch.from_numpy(sequence.soft).to(rows.device)]
-        return np.asarray(soft.view(patches, -1).sum(1).cpu().numpy())
+        soft = rows[torch.from_numpy(sequence.soft).to(rows.device)].cpu().numpy()
+        starts = sequence.grids.cumsum() - sequence.grids
+        return np.asarray(np.add.reduceat(soft, starts), np.float32)
 
     def _token_ends(self, written: list[int]) -> NDArray[np.int64]:
         decode = self.tokenizer.decode

@@ -59,7 +59,7 @@ def test_choices_are_those_of_the_settings() -> None:
     for group in ("tile", "model", "report", "machine"):
         fields |= type(fields[group].default).model_fields
     choices = {p.name: p.type.choices for p in run.params if hasattr(p.type, "choices") and p.name in fields}
-    assert {"reader", "codec", "dtype", "plan", "select", "retain", "leave_out"} == set(choices)
+    assert {"reader", "codec", "dtype", "plan", "select", "zoom", "retain", "leave_out"} == set(choices)
     assert tuple(choices.pop("leave_out")) == get_args(Objection)
     for name, values in choices.items():
         assert tuple(values) == get_args(fields[name].annotation), name

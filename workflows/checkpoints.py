@@ -89,7 +89,8 @@ class Model:
             return None
         from reporters.profiles import find_profile
 
-        return find_profile(self.checkpoint.name, self.checkpoint.folder, self.checkpoint.config)
+        profile = find_profile(self.checkpoint.name, self.checkpoint.folder, self.checkpoint.config)
+        return profile.model_copy(update={"asked_context": self.settings.context_tokens})
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -114,6 +115,7 @@ class Model:
         settings: RunSettings,
         left_out: Mapping[str, Collection[int]] = MappingProxyType({}),
         choose: Choose = at_random,
+        novel: Choose = at_random,
     ) -> PartPlan:
         """How this checkpoint would read a part whose slides hold so many patches; see `make_plan`.
 
@@ -122,9 +124,10 @@ class Model:
         """
         from transformers import Gemma3TextConfig
 
-        from reporters.draft import instruction_for
+        from reporters.instructions import instruction_for
         from reporters.memory import memory_bytes
-        from reporters.plan import make_plan
+        from reporters.planning import make_plan
+        from reporters.writer import stretch
 
         assert self.profile
         assert self.checkpoint
@@ -140,9 +143,13 @@ class Model:
             tile.mpp,
             left_out,
             choose,
+            novel,
         )
-        tokens = max(window.tokens for window in plan.windows) + settings.report.max_new_tokens
+        tokens = plan.longest + settings.report.max_new_tokens
         config = Gemma3TextConfig(**self.checkpoint.config["text_config"])
+        if (times := stretch(config.max_position_embeddings, self.profile.longest)) > 1:
+            words = f"positions of global layers stretched {times:.2f} times for {self.profile.longest:,} tokens"
+            plan = plan.model_copy(update={"deviations": (*plan.deviations, words)})
         memory = memory_bytes(config, tokens, self.dtype)
         check_room(self.checkpoint, self.device, self.dtype, tokens, memory, loaded="writer" in vars(self))
         return plan
@@ -161,4 +168,4 @@ class Model:
         from reporters.writer import Writer
 
         assert self.checkpoint
-        return Writer(self.checkpoint, self.dtype)
+        return Writer(self.checkpoint, self.dtype, self.profile)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reporters.answers import PartDraft
 from reporters.confidence import PHANTOM_DOMAIN
-from reporters.draft import PartDraft, draft_part, instruction_for
+from reporters.draft import draft_part
 from reporters.gate import why_not
+from reporters.instructions import instruction_for
 from reporters.plan import PartPlan
 from reporters.render import render_html, render_text, take_pictures
 from reporters.report import make_report
@@ -50,7 +52,7 @@ def encode_and_report(work: Work, started: float) -> tuple[Path, tuple[str, ...]
         folder, report = existing
         return folder, _headlines(report)
     drafts = [_draft(part, plan, reason, work, tokens) for part, plan, reason in planned]
-    plans = [plan for _, plan, _ in planned]
+    plans = [draft.plan for draft in drafts]
     confidences = [_confidence(draft, plan, work) for draft, plan in zip(drafts, plans, strict=True)]
     report = make_report(
         work.case, work.outcomes, work.stores, drafts, plans, confidences, work.settings.report,
@@ -79,7 +81,7 @@ def _plan(part: Part, work: Work) -> PlannedPart:
     left_out = {slide: _objectionable(store, unwanted) for slide, store in stores.items()} if unwanted else {}
     if sum(map(len, left_out.values())) == sum(counts.values()):
         return part, None, f"every patch is {' or '.join(unwanted)} and was left out (--leave-out)"
-    plan = work.model.plan(part, counts, work.settings, left_out, _chooser(stores, work))
+    plan = work.model.plan(part, counts, work.settings, left_out, *_choosers(stores, work))
     emit(
         "plan", part=part.title, strategy=plan.strategy, tokens_per_patch=plan.tokens_per_patch,
         windows=len(plan.windows), tokens=plan.tokens, patches=plan.patches_read,
@@ -87,12 +89,15 @@ def _plan(part: Part, work: Work) -> PlannedPart:
     return part, plan, None
 
 
-def _chooser(stores: Mapping[str, PatchStore], work: Work) -> Choose:
-    """How `--max-patches` are chosen; where tokens decide, every patch is encoded first, to one."""
+def _choosers(stores: Mapping[str, PatchStore], work: Work) -> tuple[Choose, Choose]:
+    """How `--max-patches` and `--fine-patches` are chosen; where tokens decide, every patch is encoded to one first."""
     settings = work.settings.report
-    if settings.select == "random" or settings.max_patches is None:
-        return at_random
-    return farthest({slide: _tokens(slide, 1, work).read(0, len(store), 1)[:, 0] for slide, store in stores.items()})
+    selected = settings.max_patches is not None and settings.select == "farthest"
+    zoomed = settings.plan == "mixed" and settings.zoom == "novelty"
+    if not (selected or zoomed):
+        return at_random, at_random
+    novel = farthest({s: _tokens(s, 1, work).read(0, len(store), 1)[:, 0] for s, store in stores.items()})
+    return novel if selected else at_random, novel
 
 
 def _objectionable(store: PatchStore, unwanted: Sequence[Objection]) -> frozenset[int]:
@@ -106,7 +111,7 @@ def _encode(planned: Sequence[PlannedPart], work: Work) -> dict[str, TokenStore]
     for _, plan, _ in planned:
         if plan is not None:
             for slide in dict.fromkeys(share.slide for window in plan.windows for share in window.slides):
-                stores[slide] = _tokens(slide, plan.tokens_per_patch, work)
+                stores[slide] = _tokens(slide, plan.finest, work)
                 work.token_stores[slide] = stores[slide].path
     return stores
 

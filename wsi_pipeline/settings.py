@@ -67,13 +67,22 @@ class ModelSettings(Settings):
     """Hub revision; the resolved commit is recorded."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic; auto is bfloat16 on a GPU and float32 on a CPU."""
+    context_tokens: Annotated[int, Field(ge=256)] | None = None
+    """Longest sequence, answer included; default what the checkpoint was trained on. Beyond its positions those of its
+    global layers are stretched (linear RoPE scaling); the report says so."""
 
 
 class ReportSettings(Settings):
     """Tokens to report."""
 
-    plan: Literal["auto", "windows", "joint", "groups"] = "auto"
+    plan: Literal["auto", "windows", "joint", "groups", "mixed"] = "auto"
     """How patches are shared out over contexts; auto follows the checkpoint's profile."""
+    tokens_per_patch: Annotated[int, Field(ge=1)] | None = None
+    """One of those the checkpoint was trained with; default the largest that fits. Nothing to a mixed plan."""
+    fine_patches: Annotated[int, Field(ge=1)] = 64
+    """How many patches a mixed plan reads at the largest number of tokens; all others get the smallest."""
+    zoom: Literal["evidence", "novelty"] = "evidence"
+    """Which: those that a first reading of all patches looked at most, or those that lie far apart in tokens."""
     leave_out: tuple[Objection, ...] = ()
     """Patches of poor quality that are not read: `blurred`, `dark`, `pen`; default none, they are only counted."""
     max_patches: Annotated[int, Field(ge=1)] | None = None

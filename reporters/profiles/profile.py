@@ -20,10 +20,14 @@ class Profile(BaseModel):
     """Soft tokens per patch of the unpooled image."""
     trained_tokens: tuple[int, ...]
     """Tokens per patch it was trained with, any order; a plan uses no others."""
+    mixes: bool = False
+    """Whether it was trained on sequences that hold patches of several of these."""
     context: int
     """Longest sequence it was trained on, prompt and answer included."""
     strategy: Literal["windows", "joint"]
     """What `auto` plans."""
+    asked_context: int | None = None
+    """Longest sequence to plan where another one than `context` was asked for."""
     patch_size: int
     """Patch pixels it was trained on, before its own resize."""
     mpps: tuple[float, ...]
@@ -48,3 +52,8 @@ class Profile(BaseModel):
     """Free text, or lines `Slide n: …`, then organ, diagnosis and slides shown."""
     domain: Literal["phantom"] | None = None
     """The only kind of slide it may write on; None for real slides."""
+
+    @property
+    def longest(self) -> int:
+        """Longest sequence that is planned."""
+        return self.asked_context or self.context

@@ -46,14 +46,14 @@ class TrainingCase:
     """One input and its answer to learn from.
 
     Attributes:
-        tokens: per slide (n, T, D), before the projector; the same T on all of a batch. Empty for text alone.
+        tokens: per slide and patch (T, D), before the projector. Empty for text alone.
         text: the answer.
         truth: for the auxiliary heads; None trains this case without.
         instruction: None for the profile's.
         given: beginning of the answer that is given, and not learnt.
     """
 
-    tokens: Sequence[NDArray[np.float32]]
+    tokens: Sequence[Sequence[NDArray[np.float32]]]
     text: str
     truth: Truth | None = None
     instruction: str | None = None
@@ -204,7 +204,7 @@ class WriterTrainer:
         return round(float(np.mean(right)), 4)
 
     def collate(self, cases: list[TrainingCase]) -> Batch:
-        """Pad cases of one T to a batch."""
+        """Pad cases to a batch."""
         inputs = [self._input(case) for case in cases]
         answers = [[*self.tokenizer.encode(c.text, add_special_tokens=False), self.end] for c in cases]
         length = max(len(i.ids) + len(a) for i, a in zip(inputs, answers, strict=True))
@@ -221,7 +221,7 @@ class WriterTrainer:
             if case.truth is not None:
                 self._aim(case.truth, made, answer, row * length, chunks, slides, lines)
         nothing = np.zeros((0, self.model.config.vision_config.hidden_size), np.float32)
-        features = np.concatenate([nothing, *(t.reshape(-1, t.shape[-1]) for c in cases for t in c.tokens)])
+        features = np.concatenate([nothing, *(patch for c in cases for slide in c.tokens for patch in slide)])
         return Batch(
             ids=torch.from_numpy(ids),
             types=torch.from_numpy(types),
@@ -235,9 +235,7 @@ class WriterTrainer:
 
     def _input(self, case: TrainingCase) -> Input:
         instruction = self.profile.prompt if case.instruction is None else case.instruction
-        if not case.tokens:
-            return self.grammar.text_only(instruction)
-        return self.grammar.sequence([len(t) for t in case.tokens], case.tokens[0].shape[1], instruction)
+        return self.grammar.sequence([[len(patch) for patch in slide] for slide in case.tokens], instruction)
 
     def _aim(
         self,
@@ -255,8 +253,7 @@ class WriterTrainer:
             # a chunk shows the lesion when any of its patches does; benign classes sort before lesions
             chunks.add(offset + position, int(labels[first:last].max(initial=normal)))
         numbers = np.repeat(np.arange(1, len(truth.patches) + 1), [len(p) for p in truth.patches])
-        per_patch = len(made.soft) // max(len(labels), 1)
-        slides.extend(offset + made.soft[per_patch - 1 :: per_patch], numbers)
+        slides.extend(offset + made.soft[made.grids.cumsum() - 1], numbers)
         colons = [k for k, token in enumerate(answer) if token == self.colon][: len(truth.slides)]
         lines.extend(np.array(colons) + offset + len(made.ids), np.array(truth.slides))
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from reporters.draft import draft_part, instruction_for
+from reporters.draft import draft_part
+from reporters.instructions import instruction_for
 from reporters.plan import PartPlan, SlideShare, Window
 from reporters.profiles import Profile
 from reporters.sequence import Grammar
@@ -36,7 +37,7 @@ class Told:
     def write(self, sequence, tokens, longest):  # type: ignore[no-untyped-def]
         text = self.answers.pop(0)
         self.asked.append("".join(chr(i) for i in sequence.ids if i < 900))
-        patches = 0 if tokens is None else tokens.count
+        patches = len(sequence.grids)
         attention = np.tile(np.linspace(0.1, 0.2, patches, dtype=np.float32), (len(text), 1)) if patches else None
         return Draft(text, np.zeros(len(text), np.int64), np.arange(1, len(text) + 1), -0.5, attention, False)
 

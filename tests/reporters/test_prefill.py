@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from reporters.memory import Memory, memory_bytes
 from reporters.prefill import chunks, image_numbers, prefill
-from reporters.sequence import PatchTokens, Sequence
+from reporters.sequence import Sequence, in_memory, uniform
 from reporters.writer import Writer
 from workflows.checkpoints import Model
 from wsi_pipeline.cases import Part
@@ -46,12 +46,24 @@ def whole(folder: Path, sequence: Sequence, features: np.ndarray) -> torch.Tenso
 @pytest.mark.parametrize("tokens", [1, 4])
 @pytest.mark.parametrize("most", [7, 16, 50, 10_000])
 def test_any_chunk_gives_the_logits_of_one_pass(gemma: Path, writer: Writer, tokens: int, most: int) -> None:
-    sequence = writer.grammar.sequence([20, 0, 13], tokens, "Describe.")
+    sequence = writer.grammar.sequence(uniform([20, 0, 13], tokens), "Describe.")
     features = rows(33, tokens)
     wanted = whole(gemma, sequence, features)[-1]
     memory = Memory(writer.model.config.text_config, len(sequence.ids))
-    found = prefill(writer.model, sequence, PatchTokens.of(features), memory, most)
+    found = prefill(writer.model, sequence, in_memory(features), memory, most)
     assert memory.get_seq_length() == len(sequence.ids)
+    assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("most", [7, 50, 10_000])
+def test_patches_of_several_grids_are_read_side_by_side(gemma: Path, writer: Writer, most: int) -> None:
+    grids = [[1, 4, 1, 1], [], [4, 4, 1] * 5]
+    sequence = writer.grammar.sequence(grids, "Describe.")
+    flat = np.concatenate([rows(1, t, seed)[0] for seed, t in enumerate(t for slide in grids for t in slide)])
+    starts = np.concatenate([[0], sequence.grids.cumsum()])
+    wanted = whole(gemma, sequence, flat[None])[-1]
+    memory = Memory(writer.model.config.text_config, len(sequence.ids))
+    found = prefill(writer.model, sequence, lambda a, b: flat[starts[a] : starts[b]], memory, most)
     assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
@@ -69,10 +81,10 @@ def test_chunks_cover_the_input_and_divide_no_image(lengths: list[int], most: in
 
 def test_memory_is_what_the_arithmetic_says(writer: Writer) -> None:
     config = writer.model.config.text_config
-    sequence = writer.grammar.sequence([150], 4, "Describe.")
+    sequence = writer.grammar.sequence(uniform([150], 4), "Describe.")
     room = len(sequence.ids)
     memory = Memory(config, room)
-    prefill(writer.model, sequence, PatchTokens.of(rows(150, 4)), memory, 64)
+    prefill(writer.model, sequence, in_memory(rows(150, 4)), memory, 64)
     assert memory.stored() == memory_bytes(config, room, "float32")
     assert room > 5 * config.sliding_window
 
@@ -90,18 +102,18 @@ def test_tokens_are_read_chunk_by_chunk(writer: Writer) -> None:
 
     def read(first: int, last: int) -> np.ndarray:
         asked.append(last - first)
-        return features[first:last]
+        return features[first:last].reshape(-1, features.shape[2])
 
-    sequence = writer.grammar.sequence([40], 4, "Describe.")
+    sequence = writer.grammar.sequence(uniform([40], 4), "Describe.")
     memory = Memory(writer.model.config.text_config, len(sequence.ids))
-    prefill(writer.model, sequence, PatchTokens(40, 4, read), memory, 32)
+    prefill(writer.model, sequence, read, memory, 32)
     assert sum(asked) == 40
     assert max(asked) <= 6
 
 
 def test_a_chunk_without_memory_is_read_in_halves(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    sequence = writer.grammar.sequence([90], 4, "Describe.")
-    features, config = PatchTokens.of(rows(90, 4)), writer.model.config.text_config
+    sequence = writer.grammar.sequence(uniform([90], 4), "Describe.")
+    features, config = in_memory(rows(90, 4)), writer.model.config.text_config
     wanted = prefill(writer.model, sequence, features, Memory(config, len(sequence.ids)), 150)
     forward, tried = writer.model.forward, []
 

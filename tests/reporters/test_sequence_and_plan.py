@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reporters.plan import make_plan
+from reporters.planning import look_again, make_plan
 from reporters.profiles import Profile, find_profile
-from reporters.sequence import Grammar
+from reporters.sequence import Grammar, uniform
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import find_checkpoint
 from wsi_pipeline.settings import ReportSettings
@@ -32,7 +32,7 @@ GRAMMAR = Grammar(Letters(), PROFILE, BOI, SOFT, EOI)
 
 
 def test_one_token_per_patch_is_bare_and_causal() -> None:
-    made = GRAMMAR.sequence([5], 1, "?")
+    made = GRAMMAR.sequence(uniform([5], 1), "?")
     text = "".join(chr(i) if i < 900 else "#" for i in made.ids)
     assert text == "<S1:####S1:#S1:?>"
     assert not made.types.any()
@@ -40,7 +40,7 @@ def test_one_token_per_patch_is_bare_and_causal() -> None:
 
 
 def test_several_tokens_per_patch_are_parted_by_a_marker() -> None:
-    made = GRAMMAR.sequence([1, 1], 4, "?")
+    made = GRAMMAR.sequence(uniform([1, 1], 4), "?")
     text = "".join(chr(i) if i < 900 else {BOI: "[", SOFT: "#"}[i] for i in made.ids)
     assert text == "<S1:[####S1:S2:[####S2:?>"
     assert (made.ids[made.types == 1] == SOFT).all()
@@ -48,17 +48,27 @@ def test_several_tokens_per_patch_are_parted_by_a_marker() -> None:
 
 
 def test_native_tokens_are_written_as_gemmas_processor_does() -> None:
-    made = GRAMMAR.sequence([2], 16, "?")
+    made = GRAMMAR.sequence(uniform([2], 16), "?")
     text = "".join(chr(i) if i < 900 else {BOI: "[", SOFT: "#", EOI: "]"}[i] for i in made.ids)
     image = "\n\n[" + "#" * 16 + "]\n\n"
     assert text == f"<S1:{image}{image}?>"
 
 
-@given(st.lists(st.integers(0, 40), max_size=9), st.sampled_from([1, 4, 16]))
-def test_the_arithmetic_charges_every_token(counts: list[int], tokens: int) -> None:
-    made = GRAMMAR.sequence(counts, tokens, "instruction")
-    assert GRAMMAR.length(counts, tokens, "instruction") == len(made.ids)
-    assert len(made.soft) == sum(counts) * tokens
+def test_several_numbers_of_tokens_may_be_mixed() -> None:
+    made = GRAMMAR.sequence([[1, 4, 1, 1, 4], [16, 1]], "?")
+    text = "".join(chr(i) if i < 900 else {BOI: "[", SOFT: "#", EOI: "]"}[i] for i in made.ids)
+    # four patches at T = 1 fill a chunk, two at T = 4, or one of these and two of those
+    assert text == "<S1:#[#####S1:#[####S1:S2:\n\n[" + "#" * 16 + "]\n\n#S2:?>"
+    assert [chunk[2:] for chunk in made.chunk_ends] == [(0, 3), (3, 5), (5, 7)]
+    assert made.grids.tolist() == [1, 4, 1, 1, 4, 16, 1]
+    assert made.types[made.soft].tolist() == np.repeat([0, 1, 0, 0, 1, 1, 0], made.grids).tolist()
+
+
+@given(st.lists(st.lists(st.sampled_from([1, 4, 16]), max_size=40), max_size=9))
+def test_the_arithmetic_charges_every_token(slides: list[list[int]]) -> None:
+    made = GRAMMAR.sequence(slides, "instruction")
+    assert GRAMMAR.length(slides, "instruction") == len(made.ids)
+    assert len(made.soft) == sum(map(sum, slides)) == made.grids.sum()
     assert (made.ids[made.soft] == SOFT).all()
 
 
@@ -72,6 +82,13 @@ def test_joint_takes_the_largest_t_that_fits(count: int, tokens: int) -> None:
     made = plan([count])
     assert (made.tokens_per_patch, made.patches_read, len(made.windows)) == (tokens, count, 1)
     assert made.tokens <= PROFILE.context - 50
+
+
+def test_a_number_of_tokens_may_be_asked_for() -> None:
+    assert plan([5], tokens_per_patch=4).tokens_per_patch == 4
+    assert plan([5], tokens_per_patch=1, plan="windows").tokens_per_patch == 1
+    with pytest.raises(ModelError, match="trained with 1, 4, 16"):
+        plan([5], tokens_per_patch=9)
 
 
 def test_joint_samples_with_a_quota_when_nothing_fits() -> None:
@@ -105,6 +122,52 @@ def test_max_patches_samples_the_part() -> None:
 def test_too_many_slides_for_one_context_are_refused() -> None:
     with pytest.raises(ModelError, match="10 slides in one part; the checkpoint was trained for at most 9"):
         plan([1] * 10)
+
+
+def test_a_mixed_plan_reads_all_and_some_of_them_finer() -> None:
+    made = plan([40, 20], plan="mixed", zoom="novelty", fine_patches=7)
+    (window,) = made.windows
+    assert [len(share.patches) for share in window.slides] == [40, 20]
+    assert sum(len(share.fine) for share in window.slides) == 7
+    assert all(set(share.fine) <= set(share.patches) for share in window.slides)
+    assert (made.tokens_per_patch, made.finest, made.second_look) == (1, 16, 0)
+    assert sum(map(sum, made.grids(window))) == 53 + 7 * 16
+    assert window.tokens == GRAMMAR.length(made.grids(window), "?") == made.longest
+    assert any("two numbers of tokens" in text for text in made.deviations)
+    assert not any("two numbers" in text for text in plan([9], plan="joint").deviations)
+
+
+def test_a_mixed_plan_looks_again_where_it_looked_first() -> None:
+    first = plan([40, 20], plan="mixed", fine_patches=3)
+    assert (first.second_look, sum(map(sum, first.grids(first.windows[0])))) == (3, 60)
+    weights = {"s0": np.zeros(40, np.float32), "s1": np.zeros(20, np.float32)}
+    weights["s0"][[7, 30]], weights["s1"][11] = 0.2, 0.4
+    rules = ReportSettings(max_new_tokens=50, plan="mixed", fine_patches=3)
+    again = look_again(first, weights, PROFILE, GRAMMAR, "?", rules)
+    assert [share.fine for share in again.windows[0].slides] == [(7, 30), (11,)]
+    assert again.windows[0].tokens == again.longest <= first.longest
+    assert again.second_look == 0
+
+
+@given(st.integers(1, 190), st.integers(1, 90), st.sampled_from(["novelty", "evidence"]))
+def test_a_mixed_plan_never_outgrows_the_context(count: int, fine: int, zoom: str) -> None:
+    made = plan([count], plan="mixed", fine_patches=fine, zoom=zoom)
+    assert made.windows[0].tokens <= made.longest <= PROFILE.context - 50
+    if made.second_look:
+        rules = ReportSettings(max_new_tokens=50, plan="mixed", fine_patches=fine)
+        again = look_again(made, {"s0": np.arange(count, dtype=np.float32)}, PROFILE, GRAMMAR, "?", rules)
+        assert again.longest <= made.longest
+
+
+def test_a_part_too_long_to_be_mixed_is_refused_with_the_arithmetic() -> None:
+    with pytest.raises(ModelError, match=r"260 patches take 46. tokens at 1 per patch; 350 of the context of 400"):
+        plan([260], plan="mixed")
+
+
+def test_a_checkpoint_of_one_number_of_tokens_cannot_mix() -> None:
+    only = PROFILE.model_copy(update={"trained_tokens": (16,)})
+    with pytest.raises(ModelError, match="trained with 16 only"):
+        make_plan({"s": 3}, only, GRAMMAR, "?", ReportSettings(plan="mixed"), 768, 1.0)
 
 
 MERGING = PROFILE.model_copy(update={"merge_prompt": "{findings}"})

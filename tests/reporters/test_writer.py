@@ -1,6 +1,7 @@
 """The writer against Hugging Face's own path, on random checkpoints of MedGemma's classes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from transformers import Gemma3ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from reporters.sequence import PatchTokens, Sequence
+from reporters.sequence import Sequence, in_memory, uniform
 from reporters.writer import Writer
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import find_checkpoint
@@ -43,17 +44,17 @@ def by_hugging_face(folder: Path, sequence: Sequence, tokens: np.ndarray, length
 
 @pytest.mark.parametrize("patches", [1, 5, 40])
 def test_greedy_text_equals_generate(gemma: Path, writer: Writer, patches: int) -> None:
-    sequence = writer.grammar.sequence([patches], 4, "Describe.")
+    sequence = writer.grammar.sequence(uniform([patches], 4), "Describe.")
     tokens = features(patches, 4)
-    draft = writer.write(sequence, PatchTokens.of(tokens), 24)
+    draft = writer.write(sequence, in_memory(tokens), 24)
     wanted = by_hugging_face(gemma, sequence, tokens, 24)
     assert draft.text == writer.tokenizer.decode(wanted, skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("patches", [1, 40])
 def test_a_given_answer_is_as_likely_as_when_it_was_written(writer: Writer, patches: int) -> None:
-    sequence = writer.grammar.sequence([patches], 4, "Describe.")
-    tokens = PatchTokens.of(features(patches, 4))
+    sequence = writer.grammar.sequence(uniform([patches], 4), "Describe.")
+    tokens = in_memory(features(patches, 4))
     draft = writer.write(sequence, tokens, 12)
     logprobs = writer.logprobs(sequence, tokens, draft.ids)
     assert logprobs.shape == (12,)
@@ -61,14 +62,14 @@ def test_a_given_answer_is_as_likely_as_when_it_was_written(writer: Writer, patc
 
 
 def test_the_images_are_seen(writer: Writer) -> None:
-    sequence = writer.grammar.sequence([6], 4, "Describe.")
-    texts = {writer.write(sequence, PatchTokens.of(features(6, 4, seed)), 12).text for seed in range(4)}
+    sequence = writer.grammar.sequence(uniform([6], 4), "Describe.")
+    texts = {writer.write(sequence, in_memory(features(6, 4, seed)), 12).text for seed in range(4)}
     assert len(texts) > 1
 
 
 def test_attention_is_a_share_per_patch_and_word(writer: Writer) -> None:
-    sequence = writer.grammar.sequence([3, 4], 4, "Describe.")
-    draft = writer.write(sequence, PatchTokens.of(features(7, 4)), 9)
+    sequence = writer.grammar.sequence(uniform([3, 4], 4), "Describe.")
+    draft = writer.write(sequence, in_memory(features(7, 4)), 9)
     assert draft.attention is not None
     assert draft.attention.shape == (9, 7)
     assert (draft.attention >= 0).all()
@@ -82,9 +83,34 @@ def test_text_only_needs_no_features(writer: Writer) -> None:
     assert draft.attention is None
 
 
-def test_weights_of_another_shape_are_refused(gemma: Path, tmp_path: Path) -> None:
-    import shutil
+def test_only_positions_beyond_the_checkpoints_are_stretched(gemma: Path, tmp_path: Path) -> None:
+    """At a stretch of 2 a global layer sees tokens twice as far apart as they were."""
+    folder = shutil.copytree(gemma, tmp_path / "with positions")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["rope_parameters"]["full_attention"] = {"rope_type": "default", "rope_theta": 10_000.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint, positions = find_checkpoint(str(folder)), config["text_config"]["max_position_embeddings"]
+    writer = Writer(checkpoint, "float32")
+    sequence, answer = writer.grammar.text_only("Describe every region of it."), np.array([20, 30, 40])
+    usual = writer.logprobs(sequence, None, answer)
 
+    def asked(context: int) -> Writer:
+        profile = writer.profile.model_copy(update={"asked_context": context})
+        return Writer(checkpoint, "float32", profile)
+
+    assert np.array_equal(asked(positions).logprobs(sequence, None, answer), usual)
+    far = asked(2 * positions)
+    assert not np.allclose(far.logprobs(sequence, None, answer), usual, atol=1e-5)
+    hidden = torch.zeros(1)
+    for kind, times in (("full_attention", 2), ("sliding_attention", 1)):
+        (cosines, _), (wanted, _) = (
+            model.model.model.language_model.rotary_emb(hidden, torch.arange(0, n, n // 10)[None], kind)
+            for model, n in ((far, 20 * times), (writer, 20))
+        )
+        assert torch.allclose(cosines, wanted, atol=1e-5)
+
+
+def test_weights_of_another_shape_are_refused(gemma: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(gemma, tmp_path / "odd")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["intermediate_size"] += 64
@@ -123,6 +149,6 @@ def test_native_sequences_are_those_of_gemmas_own_processor() -> None:
     profile = GEMMA_3.model_copy(update={"native_tokens": 4})
     ids = tokenizer.convert_tokens_to_ids
     grammar = Grammar(tokenizer, profile, ids(special[6]), ids(special[8]), ids(special[7]))
-    made = grammar.sequence([3], 4, "Describe.")
+    made = grammar.sequence(uniform([3], 4), "Describe.")
     assert made.ids.tolist() == wanted["input_ids"][0].tolist()
     assert made.types.tolist() == wanted["token_type_ids"][0].tolist()

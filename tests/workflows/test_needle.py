@@ -38,6 +38,9 @@ def test_cases_hold_what_was_asked_for(bank: Bank, patches: int, slides: int, le
 def test_every_reader_reads_and_those_that_see_less_take_less(bank: Bank) -> None:
     model = Model(ModelSettings(name="phantom"))
     case = compose(bank, np.random.default_rng(3), 200, 1)
-    tokens = {reader: read(model, case, reader, seed=3).tokens for reader in READERS}
-    assert tokens["one random slide"] <= tokens["126 of one slide"] < tokens["126 shared"] < tokens["every patch"]
-    assert tokens["126 farthest"] < tokens["every patch"]
+    tokens = {name: read(model, case, reader, seed=3).tokens for name, reader in READERS.items()}
+    everything = tokens["every patch (auto)"]
+    assert tokens["a random slide"] <= tokens["126 of one slide"] < tokens["126 shared"] < everything
+    assert tokens["126 farthest"] < everything
+    assert tokens["joint, T = 1"] < tokens["mixed, by novelty"] < tokens["mixed, two passes"]
+    assert tokens["best single slide"] > everything

@@ -153,6 +153,42 @@ def test_poor_patches_are_left_out_when_asked_and_said_so(make_slide, gemma: Pat
     )
 
 
+@pytest.mark.parametrize("zoom", ["novelty", "evidence"])
+def test_a_mixed_plan_reads_every_patch_and_some_finer(phantom_cases: Path, tmp_path: Path, zoom: str) -> None:
+    cases = [case for case in wp.find_cases(phantom_cases) if len(case.slides) > 1][:1]
+    (outcome,) = run(cases, tmp_path, gather({"model": "phantom", "plan": "mixed", "zoom": zoom, "fine_patches": 5}))
+    report = wp.load_report(tmp_path / "cases" / outcome.case / str(outcome.report))
+    plan = report.parts[0].plan
+    assert plan
+    assert plan.patches_read == plan.patches_found
+    shares = plan.windows[0].slides
+    assert sum(len(share.fine) for share in shares) == 5
+    assert {t for slide in plan.grids(plan.windows[0]) for t in slide} == {1, 4}
+    assert not plan.second_look
+    page = (tmp_path / "cases" / outcome.case / str(outcome.report) / "report.html").read_text()
+    assert "5 of them at 4" in page
+    assert run(cases, tmp_path, gather({"model": "phantom", "plan": "mixed", "zoom": zoom, "fine_patches": 5})) == [
+        outcome
+    ]
+
+
+def test_a_longer_context_is_said_aloud(make_slide, gemma: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    cases = wp.find_cases(make_slide(image=tissue_image(1600, 2000)))
+    told = {}
+    for tokens in (None, 4096, 9000):
+        given = {"model": str(gemma), "max_new_tokens": 10, "patch_size": 32, "context_tokens": tokens}
+        (outcome,) = run(cases, tmp_path / "out", gather({k: v for k, v in given.items() if v is not None}))
+        plan = wp.load_report(tmp_path / "out/cases" / outcome.case / str(outcome.report)).parts[0].plan
+        assert plan
+        told[tokens] = (len(plan.windows), " · ".join(plan.deviations))
+    assert told[None][0] == 2
+    assert "tokens" not in told[None][1]
+    assert told[4096][0] == told[9000][0] == 1
+    assert "sequences of up to 4,013 tokens; gemma-3 was trained on 2,048" in told[4096][1]
+    assert "positions of global layers stretched 2.00 times for 4,096 tokens" in told[4096][1]
+    assert "stretched 4.39 times for 9,000 tokens" in told[9000][1]
+
+
 def test_measurements_only(phantom_cases: Path, tmp_path: Path) -> None:
     outcomes = run(wp.find_cases(phantom_cases), tmp_path, RunSettings(model=ModelSettings(name="none")))
     assert exit_code(outcomes) == 0

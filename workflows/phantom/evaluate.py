@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reporters.draft import PartDraft, draft_part
+from reporters.answers import PartDraft
+from reporters.draft import draft_part
 from reporters.schema import PartReport, Sentence
 from workflows.checkpoints import Model
 from workflows.phantom.cohort import PhantomCase, PhantomPart, draw_case, write_cases

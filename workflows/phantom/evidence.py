@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reporters.draft import instruction_for, window_tokens
+from reporters.draft import window_tokens
+from reporters.instructions import instruction_for
 from reporters.parse import parse_lines
 from reporters.plan import SlideShare, Window
 from reporters.schema import PartReport
-from reporters.sequence import PatchTokens, Sequence
+from reporters.sequence import ReadTokens, Sequence
 from workflows.checkpoints import Model
 from workflows.phantom.cohort import MAX_SLIDES, PhantomCase, PhantomPart, draw_case, write_cases
 from workflows.phantom.contents import MOST
@@ -130,13 +131,12 @@ class _Reader:
         logprobs = self._writer.logprobs(sequence, tokens, self._written.ids)
         return float(logprobs[words].sum())
 
-    def _input(self, slide: str, without: Items[int]) -> tuple[Sequence, PatchTokens]:
+    def _input(self, slide: str, without: Items[int]) -> tuple[Sequence, ReadTokens]:
         (window,) = self._plan.windows
         shares = tuple(
             SlideShare(slide=s.slide, patches=tuple(p for p in s.patches if s.slide != slide or p not in without))
             for s in window.slides
         )
         kept = Window(slides=shares, tokens=window.tokens)
-        grid = self._plan.tokens_per_patch
-        sequence = self._writer.grammar.sequence([len(s.patches) for s in shares], grid, self._instruction)
-        return sequence, window_tokens(kept, self._tokens, grid)
+        sequence = self._writer.grammar.sequence(self._plan.grids(kept), self._instruction)
+        return sequence, window_tokens(self._plan, kept, self._tokens)

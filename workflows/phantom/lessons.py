@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reporters.draft import list_findings
+from reporters.merging import list_findings
 from reporters.profiles import Profile
 from reporters.training.writer import TrainingCase, Truth
 from workflows.phantom.cohort import MAX_SLIDES, draw_findings

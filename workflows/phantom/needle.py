@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reporters.draft import draft_part
-from reporters.plan import PartPlan
 from reporters.selection import at_random, farthest
 from workflows.checkpoints import Model
 from workflows.phantom.cohort import draw_case
 from workflows.phantom.evaluate import said_in_draft
 from workflows.phantom.hardness import LESIONS, benign_slides, encoded
-from workflows.phantom.lessons import shows_lesion
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 from workflows.phantom.pool import PoolSlide, build_pool
 from workflows.phantom.scoring import Said
@@ -32,6 +30,9 @@ MEDGEMMA_PATCHES = 126
 MOST_SLIDES = 50
 _PER_SLIDE = 20
 """Patches of a slide in cases of up to `MOST_SLIDES` slides; larger cases have more on each."""
+
+LEAST_SHOWN = 0.3
+"""Share of a patch that a lesion covers in the bank: where one patch decides, it must be there to be seen."""
 
 Tokens = NDArray[np.float32]
 
@@ -99,7 +100,7 @@ def build_bank(work: Path, model: Model, seed: int, normal: int, per_lesion: int
         for n, (organ, lesion) in enumerate(LESIONS * per_lesion)
     ]  # fmt: skip
     for slide in build_pool(work, specs, workers):
-        shown = _tokens(model, slide, work)[shows_lesion(slide.lesion)]
+        shown = _tokens(model, slide, work)[slide.lesion.mean((1, 2)) > LEAST_SHOWN]
         lesions.setdefault((slide.organ.name, slide.diagnosis.text), []).append(shown)
     return Bank(benign, lesions)
 
@@ -140,32 +141,64 @@ def _normal(options: Sequence[Tokens], rng: np.random.Generator, patches: int) -
     return np.concatenate(taken)[:patches].copy()
 
 
-READERS = ("every patch", "one random slide", "126 of one slide", "126 shared", "126 farthest")
+@dataclass(frozen=True)
+class Reader:
+    """A way to read a case: `slides` says which, `settings` is what a report's settings are changed to."""
+
+    slides: Literal["all", "a random one", "each alone"] = "all"
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def read(model: Model, case: Case, reader: str, seed: int) -> Reading:
-    """What one of `READERS` makes of a case."""
+READERS: Mapping[str, Reader] = {
+    "every patch (auto)": Reader(),
+    "joint, T = 1": Reader(settings={"plan": "joint", "tokens_per_patch": 1}),
+    "mixed, by novelty": Reader(settings={"plan": "mixed", "zoom": "novelty"}),
+    "mixed, two passes": Reader(settings={"plan": "mixed", "zoom": "evidence"}),
+    "windows": Reader(settings={"plan": "windows"}),
+    "best single slide": Reader("each alone"),
+    "a random slide": Reader("a random one"),
+    "126 of one slide": Reader("a random one", {"max_patches": MEDGEMMA_PATCHES}),
+    "126 shared": Reader(settings={"max_patches": MEDGEMMA_PATCHES}),
+    "126 farthest": Reader(settings={"max_patches": MEDGEMMA_PATCHES, "select": "farthest"}),
+}
+"""By what the table calls them; the sixth is how single-slide models are made to speak for a case."""
+
+
+def read(model: Model, case: Case, reader: Reader, seed: int) -> Reading:
+    """What a reader makes of a case; of several answers, the most certain one that names a lesion."""
     names = [f"s{n:03d}" for n in range(len(case.slides))]
+    chosen = names
+    if reader.slides == "a random one":
+        chosen = [names[np.random.default_rng([seed, 13]).integers(len(names))]]
+    report = RunSettings().report.model_copy(update={"seed": seed, "evidence_patches": 0, **reader.settings})
+    settings = RunSettings(report=report)
     tokens = dict(zip(names, case.slides, strict=True))
-    if "one" in reader:
-        one = names[np.random.default_rng([seed, 13]).integers(len(names))]
-        tokens = {one: tokens[one]}
-    settings = RunSettings()
-    most = MEDGEMMA_PATCHES if reader.startswith("126") else None
-    settings = settings.model_copy(
-        update={"report": settings.report.model_copy(update={"max_patches": most, "seed": seed, "evidence_patches": 0})}
-    )
-    choose = farthest({s: t.mean(1) for s, t in tokens.items()}) if "farthest" in reader else at_random
+    together = [[name] for name in chosen] if reader.slides == "each alone" else [chosen]
+    answers = [_answer(model, {name: tokens[name] for name in some}, settings, names) for some in together]
+    said, _, _ = max(answers, key=lambda answer: (_diseased(answer[0]), answer[1]))
+    return _reading(said, case, sum(read for _, _, read in answers))
+
+
+def _answer(
+    model: Model, tokens: Mapping[str, Tokens], settings: RunSettings, names: Sequence[str]
+) -> tuple[Said, float, int]:
+    """What is said of some slides, its log-probability, and the tokens it took."""
+    novel = farthest({s: t.mean(1) for s, t in tokens.items()})
+    choose = novel if settings.report.select == "farthest" else at_random
     part = Part(None, ())
-    plan = model.plan(part, {s: len(t) for s, t in tokens.items()}, settings, choose=choose)
+    plan = model.plan(part, {s: len(t) for s, t in tokens.items()}, settings, choose=choose, novel=novel)
     draft = draft_part(part, plan, model.writer, _placed(tokens), _stored(tokens), settings.report)
-    return _reading(said_in_draft(draft, names), case, plan)
+    looks = plan.tokens + (draft.plan.tokens if plan.second_look and draft.plan else 0)
+    return said_in_draft(draft, names), draft.logprob or -np.inf, looks
 
 
-def _reading(said: Said, case: Case, plan: PartPlan) -> Reading:
+def _diseased(said: Said) -> bool:
+    return bool({lesion.text for organ in ORGANS for lesion in organ.lesions} & set(said.diagnoses))
+
+
+def _reading(said: Said, case: Case, tokens: int) -> Reading:
     truth = case.lesion.text if case.lesion else case.organ.benign.text
-    lesions = {lesion.text for organ in ORGANS for lesion in organ.lesions}
-    return Reading(bool(lesions & set(said.diagnoses)), said.diagnoses == (truth,), plan.tokens)
+    return Reading(_diseased(said), said.diagnoses == (truth,), tokens)
 
 
 def _placed(tokens: Mapping[str, Tokens]) -> dict[str, PatchStore]:

@@ -79,11 +79,16 @@ model_options = _group(
     click.option(
         "--native-patches", is_flag=True, default=None, help="Patches of the size the model was trained on."),
     click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Arithmetic. [auto]"),
+    click.option("--context-tokens", type=int, help="Longest sequence, whatever the model was trained on."),
 )  # fmt: skip
 
 report_options = _group(
     click.option(
-        "--plan", type=click.Choice(["auto", "windows", "joint", "groups"]), help="How patches share contexts. [auto]"),
+        "--plan", type=click.Choice(["auto", "windows", "joint", "groups", "mixed"]),
+        help="How patches share contexts. [auto]"),
+    click.option("--tokens-per-patch", type=int, help="One the model was trained with. [the largest that fits]"),
+    click.option("--fine-patches", type=int, help="Read at most tokens per patch by --plan mixed. [64]"),
+    click.option("--zoom", type=click.Choice(["evidence", "novelty"]), help="Which --fine-patches. [evidence]"),
     click.option(
         "--leave-out", type=click.Choice(["blurred", "dark", "pen"]), multiple=True,
         help="Do not read such patches; may be repeated. [none]"),

@@ -1,0 +1,110 @@
+"""From a checkpoint's answer to sentences with evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from reporters.evidence import PatchPlace, attended, strongest
+from reporters.parse import Conclusion, Lines, Span, parse_lines, sentences
+from reporters.plan import PartPlan, Window
+from reporters.schema import Evidence, Finding, Sentence
+from reporters.writer import Draft
+
+
+@dataclass(frozen=True)
+class PartDraft:
+    """What was written about one part."""
+
+    diagnosis: tuple[Sentence, ...] = ()
+    no_diagnosis: str | None = None
+    specimen: str | None = None
+    findings: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()
+    unparsed: tuple[str, ...] = ()
+    logprob: float | None = None
+    """Of everything that was written about the part; None when nothing was."""
+    plan: PartPlan | None = None
+    """How it was read in the end; None when it was not."""
+
+
+def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most: int) -> PartDraft:
+    """Per-slide lines become findings with evidence on their slide; the diagnosis inherits from slides it names."""
+    lines = parse_lines(draft.text)
+    names = [share.slide for share in window.slides]
+    findings = []
+    for number, span in sorted(lines.slides.items()):
+        if number > len(names):
+            continue
+        here = [i for i, place in enumerate(places) if place.slide == names[number - 1]]
+        seen = replace(draft, attention=None if draft.attention is None else draft.attention[:, here])
+        sentence = _sentence(seen, span, [places[i] for i in here], most)
+        findings.append(Finding(id=f"F{number}", slides=(names[number - 1],), patches=len(here), sentences=(sentence,)))
+    beyond = [f"Slide {n}: {span.text}" for n, span in lines.slides.items() if n > len(names)]
+    unparsed = (*lines.rest, *beyond, *cut_note(draft))
+    if not lines.conclusions:
+        reason = "the checkpoint's answer has no diagnosis line; see what it wrote below"
+        return PartDraft((), reason, lines.specimen, tuple(findings), unparsed=unparsed)
+    diagnosis = tuple(_concluded(c, names, findings, most) for c in lines.conclusions)
+    remarks = _contradictions(lines, names)
+    return PartDraft(diagnosis, None, lines.specimen, tuple(findings), remarks, unparsed, draft.logprob)
+
+
+def _concluded(said: Conclusion, names: Sequence[str], findings: Sequence[Finding], most: int) -> Sentence:
+    """A conclusion rests on the findings of the slides it names, or of all when it names none."""
+    shown = tuple(names[n - 1] for n in said.slides if 1 <= n <= len(names))
+    basis = [f for f in findings if f.slides[0] in shown or not said.slides]
+    evidence = strongest([e for f in basis for s in f.sentences for e in s.evidence], most)
+    return inherited(said.text, evidence, tuple(f.id for f in basis)).model_copy(update={"seen_on": shown})
+
+
+def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
+    """Where the slides named by the conclusions and the slides' own lines do not agree."""
+    named: dict[int, list[str]] = {}
+    for said in lines.conclusions:
+        for number in said.slides:
+            named.setdefault(number, []).append(said.text)
+    everywhere = {said.text for said in lines.conclusions if not said.slides}
+    somewhere = {said.text for said in lines.conclusions if said.slides}
+    others = [span.text for number, span in lines.slides.items() if number not in named]
+    usual = max(sorted(set(others)), key=others.count, default="")
+    found = []
+    for number, name in enumerate(names, 1):
+        own = lines.slides.get(number)
+        if own is None:
+            found.append(f"{name} has no line of its own")
+        elif number in named:
+            if own.text not in named[number]:
+                found.append(f"{name} is named as showing the diagnosis, but its own line says something else")
+        elif own.text in somewhere:
+            found.append(f"{name} is not named as showing the diagnosis, but its own line says it does")
+        elif own.text not in (everywhere or {usual}):
+            found.append(f"{name} has a line of its own that the diagnosis does not mention")
+    found += [f"slide {n} is named, and there is none of that number" for n in sorted(named) if n > len(names)]
+    return tuple(found)
+
+
+def from_text(name: str, window: Window, draft: Draft, places: Sequence[PatchPlace], most: int) -> Finding:
+    """A window's answer in free text, as a finding of that name."""
+    return Finding(
+        id=name,
+        slides=tuple(share.slide for share in window.slides),
+        patches=sum(len(share.patches) for share in window.slides),
+        sentences=tuple(_sentence(draft, span, places, most) for span in sentences(draft.text)),
+        truncated=draft.truncated,
+    )
+
+
+def _sentence(draft: Draft, span: Span, places: Sequence[PatchPlace], most: int) -> Sentence:
+    evidence = attended(draft, span, places, most)
+    return Sentence(text=span.text, method="attention" if evidence else "none", evidence=evidence)
+
+
+def inherited(text: str, evidence: tuple[Evidence, ...], cites: tuple[str, ...]) -> Sentence:
+    """A sentence that rests on findings, with their evidence."""
+    return Sentence(text=text, method="inherited" if evidence else "none", evidence=evidence, cites=cites)
+
+
+def cut_note(draft: Draft) -> tuple[str, ...]:
+    """That the text was cut, where it was."""
+    return ("(The text was cut at the longest allowed answer, --max-new-tokens.)",) if draft.truncated else ()

@@ -1,0 +1,136 @@
+"""Make the plan of a part: pick patches and a strategy, and say where it leaves what the checkpoint was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reporters.plan import PartPlan, Strategy
+from reporters.profiles import Profile
+from reporters.selection import Choose, at_random, strongest_of
+from reporters.sequence import Grammar
+from reporters.strategies import Room, coarse, fine_tokens, fitting, groups, joint, mixed, separate
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.settings import ReportSettings
+
+
+def make_plan(
+    patches: Mapping[str, int],
+    profile: Profile,
+    grammar: Grammar,
+    instruction: str,
+    settings: ReportSettings,
+    patch_size: int,
+    mpp: float,
+    left_out: Mapping[str, Collection[int]] = MappingProxyType({}),
+    choose: Choose = at_random,
+    novel: Choose = at_random,
+) -> PartPlan:
+    """Plan one part.
+
+    Args:
+        patches: number of patches of each slide, in report order.
+        profile: of the checkpoint that writes.
+        grammar: its token arithmetic.
+        instruction: the text after the images, which takes its share of the context.
+        settings: plan, budget and seed.
+        patch_size: edge of the stored patches in pixels.
+        mpp: µm per pixel of the stored patches.
+        left_out: per slide the patches that are not to be read; at least one patch of the part stays.
+        choose: which patches, where `max_patches` is less than all.
+        novel: which patches a mixed plan reads fine, where that is told by novelty.
+
+    Raises:
+        ModelError: one patch, the number of slides or a mixed plan is more than the checkpoint takes, with the
+            arithmetic; or it was not trained with the tokens per patch that are asked for.
+    """
+    found = sum(patches.values())
+    out = sum(map(len, left_out.values()))
+    kept = {slide: tuple(i for i in range(n) if i not in left_out.get(slide, ())) for slide, n in patches.items()}
+    chosen = {slide: indices for slide, indices in kept.items() if indices}
+    if settings.max_patches is not None and settings.max_patches < found - out:
+        chosen = choose(chosen, settings.max_patches, settings.seed)
+    room = Room(_of_one_grid(profile, settings), grammar, instruction, profile.longest - settings.max_new_tokens)
+    strategy = fitting(chosen, room) if settings.plan == "auto" else settings.plan
+    fine, look = None, 0
+    if strategy == "mixed":
+        fine = fine_tokens(profile)
+        if settings.zoom == "evidence":
+            look = min(settings.fine_patches, sum(map(len, chosen.values())))
+            tokens, windows = coarse(chosen, room)
+        else:
+            tokens, windows = mixed(chosen, room, novel, settings)
+    elif strategy == "joint":
+        tokens, windows = joint(chosen, room, settings.seed)
+    elif strategy == "groups":
+        tokens, windows = groups(chosen, room)
+    else:
+        tokens, windows = separate(chosen, room)
+    longest = min(room.budget, max(window.tokens for window in windows) + look * room.fine_cost)
+    return PartPlan(
+        strategy=strategy,
+        tokens_per_patch=tokens,
+        fine_tokens_per_patch=fine,
+        windows=windows,
+        patches_found=found,
+        patches_read=sum(len(share.patches) for window in windows for share in window.slides),
+        patches_left_out=out,
+        deviations=_deviations(profile, strategy, longest + settings.max_new_tokens, patch_size, mpp),
+        second_look=look,
+        longest=longest,
+    )
+
+
+def look_again(
+    plan: PartPlan,
+    weights: Mapping[str, NDArray[np.float32]],
+    profile: Profile,
+    grammar: Grammar,
+    instruction: str,
+    settings: ReportSettings,
+) -> PartPlan:
+    """The second reading of a mixed plan: fine where the first one looked.
+
+    Args:
+        plan: of the first reading.
+        weights: per slide (patches,) how much the first reading looked at each of its patches.
+        profile, grammar, instruction, settings: as of the first.
+    """
+    room = Room(profile, grammar, instruction, profile.longest - settings.max_new_tokens)
+    (first,) = plan.windows
+    chosen = {share.slide: share.patches for share in first.slides}
+    _, windows = mixed(chosen, room, strongest_of(weights), settings)
+    return plan.model_copy(update={"windows": windows, "second_look": 0, "longest": windows[0].tokens})
+
+
+def _of_one_grid(profile: Profile, settings: ReportSettings) -> Profile:
+    """The profile, with the only T that was asked for."""
+    asked = settings.tokens_per_patch
+    if asked is None or settings.plan == "mixed":
+        return profile
+    if asked not in profile.trained_tokens:
+        raise ModelError(
+            f"--tokens-per-patch {asked}",
+            f"profile {profile.name} was trained with {', '.join(map(str, sorted(profile.trained_tokens)))}",
+            "choose one of these",
+        )
+    return profile.model_copy(update={"trained_tokens": (asked,)})
+
+
+def _deviations(profile: Profile, strategy: Strategy, longest: int, patch_size: int, mpp: float) -> tuple[str, ...]:
+    found = []
+    if longest > profile.context:
+        found.append(f"sequences of up to {longest:,} tokens; {profile.name} was trained on {profile.context:,}")
+    if patch_size != profile.patch_size:
+        found.append(f"patches of {patch_size} px; {profile.name} was trained on {profile.patch_size} px")
+    if not any(abs(mpp / known - 1) < 0.05 for known in profile.mpps):
+        known = ", ".join(f"{m:g}" for m in profile.mpps)
+        found.append(f"{mpp:g} µm/px; {profile.name} was trained at {known} µm/px")
+    if strategy == "mixed" and not profile.mixes:
+        found.append(f"two numbers of tokens per patch in one sequence; {profile.name} was trained on one")
+    if strategy != "windows" and profile.strategy != "joint":
+        found.append(f"several slides in one sequence; {profile.name} was trained on windows of one slide")
+    return tuple(found)
