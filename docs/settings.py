@@ -37,8 +37,8 @@ def page() -> str:
     """The whole page."""
     groups = [
         table("Tiling: a change makes patches, tokens and report again", TileSettings),
-        table("Model: a change makes tokens and report again", ModelSettings),
-        table("Report: a change makes the report again", ReportSettings),
+        table("Model: a change makes the report again, and tokens where it asks for others", ModelSettings),
+        table("Report: a change makes the report again, and tokens where its plan needs others", ReportSettings),
         table("Machine: a change makes nothing again", MachineSettings),
         table("Run", RunSettings, ["native_patches", "retain"]),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 
@@ -36,11 +36,13 @@ def draft_part(
     """Read every window of the plan and write the part's draft."""
     instruction = instruction_for(writer.profile, part)
     places = {slide: _places(store) for slide, store in patches.items()}
+    progress = _Progress(part.title, len(plan.windows) + bool(plan.second_look))
     if plan.second_look:
-        ((draft, seen),) = _read(part, plan, writer, places, tokens, settings)
+        ((draft, seen),) = _read(plan, instruction, writer, places, tokens, settings, progress)
         weights = _looked_at(draft, seen)
         plan = look_again(plan, weights, writer.profile, writer.grammar, instruction, settings)
-    read = _read(part, plan, writer, places, tokens, settings)
+    read = _read(plan, instruction, writer, places, tokens, settings, progress)
+    progress.tell(0)
     draft_from = _draft_lines if writer.profile.answer == "lines" else _draft_text
     return replace(draft_from(part, plan, read, writer, settings), plan=plan)
 
@@ -49,28 +51,43 @@ _Read = tuple[Draft, list[PatchPlace]]
 """What was written about a window, and where its patches lie."""
 
 
+@dataclass
+class _Progress:
+    """Tells how many of a part's sequences are read."""
+
+    part: str
+    total: int
+    done: int = 0
+
+    def tell(self, tokens: int) -> None:
+        """The next one has so many tokens; 0 for no next one."""
+        emit("write.window", part=self.part, done=self.done, total=self.total, tokens=tokens)
+        self.done += 1
+
+
 def _read(
-    part: Part,
     plan: PartPlan,
+    instruction: str,
     writer: Writer,
     places: Mapping[str, Sequence[PatchPlace]],
     tokens: Mapping[str, TokenStore],
     settings: ReportSettings,
+    progress: _Progress,
 ) -> list[_Read]:
-    instruction = instruction_for(writer.profile, part)
     read: list[_Read] = []
-    for number, window in enumerate(plan.windows, 1):
-        emit("write.window", part=part.title, done=number - 1, total=len(plan.windows), tokens=window.tokens)
+    for window in plan.windows:
+        progress.tell(window.tokens)
         sequence = writer.grammar.sequence(plan.grids(window), instruction)
         draft = writer.write(sequence, window_tokens(plan, window, tokens), settings.max_new_tokens)
         read.append((draft, [places[share.slide][i] for share in window.slides for i in share.patches]))
-    emit("write.window", part=part.title, done=len(plan.windows), total=len(plan.windows), tokens=0)
     return read
 
 
-def _looked_at(draft: Draft, places: Sequence[PatchPlace]) -> dict[str, NDArray[np.float32]]:
-    """Per slide how much attention its patches got over a whole answer."""
-    total = np.zeros(len(places), np.float32) if draft.attention is None else draft.attention.sum(0)
+def _looked_at(draft: Draft, places: Sequence[PatchPlace]) -> dict[str, NDArray[np.float32]] | None:
+    """Per slide how much attention its patches got over a whole answer; None where that is not known."""
+    if draft.attention is None:
+        return None
+    total = draft.attention.sum(0)
     slides = np.array([place.slide for place in places])
     return {str(slide): total[slides == slide] for slide in dict.fromkeys(slides.tolist())}
 

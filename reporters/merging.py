@@ -45,7 +45,7 @@ def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, se
         reason = f"{profile.name} cannot merge the findings of {len(findings)} windows; they are listed below"
         return PartDraft((), reason, findings=_uncited(findings, set()))
     sequence = writer.grammar.text_only(merge_instruction(profile, part, listed))
-    room = profile.longest - settings.max_new_tokens
+    room = min(profile.longest, profile.context) - settings.max_new_tokens
     if len(sequence.ids) > room:
         reason = (
             f"the findings of {len(findings)} windows take {len(sequence.ids)} tokens and {room} are free; "

@@ -49,12 +49,16 @@ class PartPlan(_Data):
     second_look: int = 0
     """So many patches are to be read fine once a first reading has shown which."""
     longest: int = 0
-    """Tokens of the longest sequence that there will be."""
+    """Tokens of the longest sequence with patches that there will be, or that it is at the most."""
+
+    first_look_tokens: int = 0
+    """Input tokens of the first reading, when this is the second."""
 
     @property
     def tokens(self) -> int:
-        """Input tokens over all windows."""
-        return sum(window.tokens for window in self.windows)
+        """Input tokens over all windows, and of a first or second look."""
+        again = self.longest if self.second_look else 0
+        return self.first_look_tokens + sum(window.tokens for window in self.windows) + again
 
     @property
     def finest(self) -> int:

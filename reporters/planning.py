@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reporters.plan import PartPlan, Strategy
 from reporters.profiles import Profile
-from reporters.selection import Choose, at_random, strongest_of
+from reporters.selection import Choose, Patches, at_random, strongest_of
 from reporters.sequence import Grammar
 from reporters.strategies import Room, coarse, fine_tokens, fitting, groups, joint, mixed, separate
 from wsi_pipeline.errors import ModelError
@@ -53,14 +53,16 @@ def make_plan(
     chosen = {slide: indices for slide, indices in kept.items() if indices}
     if settings.max_patches is not None and settings.max_patches < found - out:
         chosen = choose(chosen, settings.max_patches, settings.seed)
-    room = Room(_of_one_grid(profile, settings), grammar, instruction, profile.longest - settings.max_new_tokens)
-    strategy = fitting(chosen, room) if settings.plan == "auto" else settings.plan
+    asked = profile if settings.tokens_per_patch is None else _of_one_grid(profile, settings.tokens_per_patch)
+    room = Room(asked, grammar, instruction, profile.longest - settings.max_new_tokens)
+    strategy = _strategy(chosen, room, settings)
     fine, look = None, 0
     if strategy == "mixed":
         fine = fine_tokens(profile)
         if settings.zoom == "evidence":
-            look = min(settings.fine_patches, sum(map(len, chosen.values())))
             tokens, windows = coarse(chosen, room)
+            if windows[0].tokens + room.fine_cost <= room.budget:
+                look = min(settings.fine_patches, sum(map(len, chosen.values())))
         else:
             tokens, windows = mixed(chosen, room, novel, settings)
     elif strategy == "joint":
@@ -69,8 +71,8 @@ def make_plan(
         tokens, windows = groups(chosen, room)
     else:
         tokens, windows = separate(chosen, room)
-    longest = min(room.budget, max(window.tokens for window in windows) + look * room.fine_cost)
-    return PartPlan(
+    longest = max(window.tokens for window in windows)
+    plan = PartPlan(
         strategy=strategy,
         tokens_per_patch=tokens,
         fine_tokens_per_patch=fine,
@@ -78,15 +80,16 @@ def make_plan(
         patches_found=found,
         patches_read=sum(len(share.patches) for window in windows for share in window.slides),
         patches_left_out=out,
-        deviations=_deviations(profile, strategy, longest + settings.max_new_tokens, patch_size, mpp),
+        deviations=_deviations(profile, strategy, patch_size, mpp),
         second_look=look,
-        longest=longest,
+        longest=min(room.budget, longest + look * room.fine_cost) if look else longest,
     )
+    return plan if look else _with_limits(plan, profile, settings)
 
 
 def look_again(
     plan: PartPlan,
-    weights: Mapping[str, NDArray[np.float32]],
+    weights: Mapping[str, NDArray[np.float32]] | None,
     profile: Profile,
     grammar: Grammar,
     instruction: str,
@@ -96,34 +99,78 @@ def look_again(
 
     Args:
         plan: of the first reading.
-        weights: per slide (patches,) how much the first reading looked at each of its patches.
+        weights: per slide (patches,) how much the first reading looked at each of its patches; None where that is not
+            known, and some at random are taken.
         profile, grammar, instruction, settings: as of the first.
     """
     room = Room(profile, grammar, instruction, profile.longest - settings.max_new_tokens)
     (first,) = plan.windows
     chosen = {share.slide: share.patches for share in first.slides}
-    _, windows = mixed(chosen, room, strongest_of(weights), settings)
-    return plan.model_copy(update={"windows": windows, "second_look": 0, "longest": windows[0].tokens})
+    _, windows = mixed(chosen, room, at_random if weights is None else strongest_of(weights), settings)
+    blind = ("where a first reading looked is not known; fine patches were picked at random",)
+    seen = {
+        "windows": windows,
+        "second_look": 0,
+        "first_look_tokens": first.tokens,
+        "longest": windows[0].tokens,
+        "deviations": plan.deviations if weights is not None else (*plan.deviations, *blind),
+    }
+    return _with_limits(plan.model_copy(update=seen), profile, settings)
 
 
-def _of_one_grid(profile: Profile, settings: ReportSettings) -> Profile:
+def check_asked(profile: Profile, settings: ReportSettings) -> None:
+    """Refuse what a checkpoint cannot do, whatever the slides.
+
+    Raises:
+        ModelError: tokens per patch it was not trained with, or a mixed plan when there are no two of them.
+    """
+    if settings.plan == "mixed":
+        fine_tokens(profile)
+    if settings.tokens_per_patch is not None:
+        if settings.plan == "mixed":
+            reason = "a mixed plan takes the smallest and the largest number that the checkpoint was trained with"
+            raise ModelError("--tokens-per-patch", reason, "leave one of --plan mixed and --tokens-per-patch out")
+        _of_one_grid(profile, settings.tokens_per_patch)
+
+
+def _strategy(chosen: Patches, room: Room, settings: ReportSettings) -> Strategy:
+    """What was asked for; a mixed plan that has room to read every patch fine is a joint one."""
+    if settings.plan == "auto":
+        return fitting(chosen, room)
+    if settings.plan == "mixed" and settings.fine_patches >= sum(map(len, chosen.values())):
+        fine = max(room.profile.trained_tokens)
+        many = room.profile.max_slides is not None and len(chosen) > room.profile.max_slides
+        if not many and room.length(chosen, fine) <= room.budget:
+            return "joint"
+    return settings.plan
+
+
+def _of_one_grid(profile: Profile, tokens: int) -> Profile:
     """The profile, with the only T that was asked for."""
-    asked = settings.tokens_per_patch
-    if asked is None or settings.plan == "mixed":
-        return profile
-    if asked not in profile.trained_tokens:
+    if tokens not in profile.trained_tokens:
         raise ModelError(
-            f"--tokens-per-patch {asked}",
+            f"--tokens-per-patch {tokens}",
             f"profile {profile.name} was trained with {', '.join(map(str, sorted(profile.trained_tokens)))}",
             "choose one of these",
         )
-    return profile.model_copy(update={"trained_tokens": (asked,)})
+    return profile.model_copy(update={"trained_tokens": (tokens,)})
 
 
-def _deviations(profile: Profile, strategy: Strategy, longest: int, patch_size: int, mpp: float) -> tuple[str, ...]:
+def _with_limits(plan: PartPlan, profile: Profile, settings: ReportSettings) -> PartPlan:
+    """The plan, with what length makes it deviate from."""
     found = []
+    longest = plan.longest + settings.max_new_tokens
     if longest > profile.context:
         found.append(f"sequences of up to {longest:,} tokens; {profile.name} was trained on {profile.context:,}")
+    if plan.strategy == "mixed":
+        fine = sum(len(share.fine) for window in plan.windows for share in window.slides)
+        if fine < (wanted := min(settings.fine_patches, plan.patches_read)):
+            found.append(f"room to read {fine:,} of {wanted:,} patches fine")
+    return plan.model_copy(update={"deviations": (*found, *plan.deviations)})
+
+
+def _deviations(profile: Profile, strategy: Strategy, patch_size: int, mpp: float) -> tuple[str, ...]:
+    found = []
     if patch_size != profile.patch_size:
         found.append(f"patches of {patch_size} px; {profile.name} was trained on {profile.patch_size} px")
     if not any(abs(mpp / known - 1) < 0.05 for known in profile.mpps):

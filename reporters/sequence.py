@@ -127,6 +127,11 @@ class Grammar:
         text = sum(len(self._encode(run.text)) for run in self._runs(slides, instruction))
         return text + sum(tokens + around[tokens] for slide in slides for tokens in slide)
 
+    @property
+    def marker_tokens(self) -> int:
+        """What a slide's marker takes, that of a slide with two figures."""
+        return len(self._encode(self._profile.slide_marker.format(n=10)))
+
     def _runs(self, slides: Grids, instruction: str) -> Iterator[_Run]:
         """One stretch of text before every patch, and one behind the last."""
         text, patch = self._profile.opening, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 
@@ -30,9 +31,10 @@ class Room:
 
     @property
     def fine_cost(self) -> int:
-        """Tokens that reading one more patch at the larger T takes at the most: it may bring another marker."""
-        low, high = min(self.profile.trained_tokens), max(self.profile.trained_tokens)
-        return max(self.length({"": (0, 1)}, t) for t in (low, high)) - self.length({"": (0,)}, low)
+        """Tokens that reading one more patch fine takes at the most: it may bring another marker."""
+        low, high = min(self.profile.trained_tokens), fine_tokens(self.profile)
+        one, other = (self.grammar.length([[low, t]], self.instruction) for t in (high, low))
+        return one - other + self.grammar.marker_tokens
 
     def most(self, tokens: int) -> int:
         """Patches of one slide that fit.
@@ -102,19 +104,21 @@ def groups(chosen: Patches, room: Room) -> tuple[int, tuple[Window, ...]]:
 
 
 def fine_tokens(profile: Profile) -> int:
-    """T of the fine patches of a mixed plan.
+    """T of the fine patches of a mixed plan: the largest that can be averaged to the smallest.
 
     Raises:
-        ModelError: the checkpoint knows one T only.
+        ModelError: the checkpoint has no two such T.
     """
-    fine = max(profile.trained_tokens)
-    if fine == min(profile.trained_tokens):
+    low = min(profile.trained_tokens)
+    finer = [t for t in profile.trained_tokens if t > low and isqrt(t) % isqrt(low) == 0]
+    if not finer:
+        known = ", ".join(map(str, sorted(profile.trained_tokens)))
         raise ModelError(
             f"plan mixed, profile {profile.name}",
-            f"needs two numbers of tokens per patch; the checkpoint was trained with {fine} only",
+            f"needs two numbers of tokens per patch, one averaged from the other; it was trained with {known}",
             "use --plan auto",
         )
-    return fine
+    return max(finer)
 
 
 def coarse(chosen: Patches, room: Room) -> tuple[int, tuple[Window, ...]]:
@@ -131,7 +135,7 @@ def coarse(chosen: Patches, room: Room) -> tuple[int, tuple[Window, ...]]:
             f"plan mixed, profile {room.profile.name}",
             f"{sum(map(len, chosen.values())):,} patches take {needed:,} tokens at {tokens} per patch; {room.budget:,} "
             f"of the context of {room.profile.longest:,} are left beside the answer",
-            "use --plan groups, or fewer patches with --max-patches",
+            "use --plan groups, fewer patches with --max-patches, or a longer sequence with --context-tokens",
         )
     return tokens, (_window(chosen, needed),)
 

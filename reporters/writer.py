@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reporters.positions import stretched
 from reporters.profiles import Profile, find_profile
 from reporters.sequence import Grammar, ReadTokens, Sequence
 from wsi_pipeline.errors import ModelError
@@ -35,25 +36,6 @@ class Draft:
     logprob: float
     attention: NDArray[np.float32] | None
     truncated: bool
-
-
-def stretch(positions: int, longest: int) -> float:
-    """Times which the positions of global layers are stretched for sequences of `longest` tokens."""
-    return max(1.0, longest / positions)
-
-
-def stretched(config: Any, longest: int) -> Any:
-    """A Gemma 3 configuration whose global layers have positions for `longest` tokens: linear scaling of RoPE.
-
-    Source: S. Chen et al., Extending Context Window of Large Language Models via Positional Interpolation, 2023,
-    arXiv:2306.15595. Local layers see no further than their window and stay as they are.
-    """
-    text = config.text_config
-    if (times := stretch(text.max_position_embeddings, longest)) > 1:
-        rope = text.rope_parameters["full_attention"]
-        rope |= {"rope_type": "linear", "factor": times * rope.get("factor", 1.0)}
-        text.max_position_embeddings = longest
-    return config
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -105,7 +87,7 @@ class Writer:
         try:
             self.model, loaded = Gemma3ForConditionalGeneration.from_pretrained(
                 checkpoint.folder,
-                config=stretched(Gemma3Config.from_pretrained(checkpoint.folder), self.profile.longest),
+                config=stretched(Gemma3Config.from_pretrained(checkpoint.folder), self.profile.asked_context or 0),
                 dtype=getattr(torch, dtype),
                 attn_implementation="sdpa",
                 output_loading_info=True,

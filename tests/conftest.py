@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,4 +139,14 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = Shape(pixels=56, vision_hidden=32, vision_layers=1, native_tokens=4, hidden=64, layers="SSF", context=2048)
     save_checkpoint(folder, build_model(shape, tokenizer, seed=3), tokenizer, GEMMA_PROFILE, shape)
     (folder / "wsi_profile.json").unlink()
+    return folder
+
+
+@pytest.fixture
+def gemma_with_positions(gemma: Path, tmp_path: Path) -> Path:
+    """The tiny checkpoint, with rotary positions in its global layers; those of the phantom have none."""
+    folder = shutil.copytree(gemma, tmp_path / "tiny gemma with positions")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["rope_parameters"]["full_attention"] = {"rope_type": "default", "rope_theta": 10_000.0}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reporters.selection import Choose, at_random
 from wsi_pipeline.cases import Part
@@ -64,7 +64,13 @@ class Model:
 
         Raises:
             UsageError: there is no checkpoint to ask.
+            ModelError: it cannot do what they ask, whatever the slides.
         """
+        if self.profile is not None:
+            from reporters.planning import check_asked
+
+            check_asked(self.profile, settings.report)
+            self._stretch()
         if not settings.native_patches:
             return settings
         if self.profile is None:
@@ -122,12 +128,9 @@ class Model:
         Raises:
             ModelError: it cannot, or this machine cannot, with the arithmetic.
         """
-        from transformers import Gemma3TextConfig
-
         from reporters.instructions import instruction_for
         from reporters.memory import memory_bytes
         from reporters.planning import make_plan
-        from reporters.writer import stretch
 
         assert self.profile
         assert self.checkpoint
@@ -146,13 +149,25 @@ class Model:
             novel,
         )
         tokens = plan.longest + settings.report.max_new_tokens
-        config = Gemma3TextConfig(**self.checkpoint.config["text_config"])
-        if (times := stretch(config.max_position_embeddings, self.profile.longest)) > 1:
+        if (times := self._stretch()) > 1:
             words = f"positions of global layers stretched {times:.2f} times for {self.profile.longest:,} tokens"
             plan = plan.model_copy(update={"deviations": (*plan.deviations, words)})
-        memory = memory_bytes(config, tokens, self.dtype)
+        memory = memory_bytes(self._text_config, tokens, self.dtype)
         check_room(self.checkpoint, self.device, self.dtype, tokens, memory, loaded="writer" in vars(self))
         return plan
+
+    @cached_property
+    def _text_config(self) -> Any:
+        from transformers import Gemma3TextConfig
+
+        assert self.checkpoint
+        return Gemma3TextConfig(**self.checkpoint.config["text_config"])
+
+    def _stretch(self) -> float:
+        from reporters.positions import stretch
+
+        asked = self.settings.context_tokens
+        return stretch(self._text_config, asked) if asked else 1.0
 
     @cached_property
     def encoder(self) -> Encoder:

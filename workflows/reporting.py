@@ -21,7 +21,8 @@ from reporters.plan import PartPlan
 from reporters.render import render_html, render_text, take_pictures
 from reporters.report import make_report
 from reporters.schema import ALGORITHM, SCHEMA, Confidence, Provenance, Report, Run
-from reporters.selection import Choose, at_random, farthest
+from reporters.selection import Choose, Patches, at_random, farthest
+from reporters.strategies import fine_tokens
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.events import emit
@@ -90,14 +91,17 @@ def _plan(part: Part, work: Work) -> PlannedPart:
 
 
 def _choosers(stores: Mapping[str, PatchStore], work: Work) -> tuple[Choose, Choose]:
-    """How `--max-patches` and `--fine-patches` are chosen; where tokens decide, every patch is encoded to one first."""
+    """How `--max-patches` and `--fine-patches` are chosen; where tokens decide, every patch is encoded when asked."""
     settings = work.settings.report
-    selected = settings.max_patches is not None and settings.select == "farthest"
-    zoomed = settings.plan == "mixed" and settings.zoom == "novelty"
-    if not (selected or zoomed):
-        return at_random, at_random
-    novel = farthest({s: _tokens(s, 1, work).read(0, len(store), 1)[:, 0] for s, store in stores.items()})
-    return novel if selected else at_random, novel
+
+    def novel(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+        assert work.model.profile
+        # the store that the plan will need serves both
+        grid = fine_tokens(work.model.profile) if settings.plan == "mixed" else 1
+        rows = {s: _tokens(s, grid, work).read(0, len(store), 1)[:, 0] for s, store in stores.items()}
+        return farthest(rows)(patches, budget, seed)
+
+    return at_random if settings.select == "random" else novel, novel
 
 
 def _objectionable(store: PatchStore, unwanted: Sequence[Objection]) -> frozenset[int]:
@@ -142,6 +146,9 @@ def _confidence(draft: PartDraft, plan: PartPlan | None, work: Work) -> Confiden
     """By the checkpoint's calibration; none where that was made for something else."""
     calibration = work.model.calibration
     if plan is None or draft.logprob is None or not draft.diagnosis or calibration is None:
+        return None
+    # no calibration tells which patches were fine, or how long sequences were
+    if plan.strategy == "mixed" or work.settings.model.context_tokens is not None:
         return None
     phantom = all(store.facts.phantom for store in work.stores.values())
     domain = PHANTOM_DOMAIN if phantom else work.settings.report.domain

@@ -1,8 +1,7 @@
 """Every setting, with its default and meaning; unknown keys are refused.
 
-`TileSettings`, `ModelSettings` and `ReportSettings` can change the content of an artefact, so each
-enters the fingerprint of its stage and of all that follows. `MachineSettings` decides only where and how
-fast work runs and enters none.
+`TileSettings`, `ModelSettings` and `ReportSettings` can change the content of an artefact and enter the
+fingerprints of what depends on them. `MachineSettings` decides only where and how fast work runs and enters none.
 """
 
 from __future__ import annotations

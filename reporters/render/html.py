@@ -83,7 +83,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         if part.plan:
             plan = part.plan
             fine = sum(len(share.fine) for window in plan.windows for share in window.slides)
-            zoomed = f"{fine:,} of them at {plan.finest}, " if plan.fine_tokens_per_patch else ""
+            zoomed = f"{fine:,} patches at {plan.finest}, " if plan.fine_tokens_per_patch else ""
             words = (
                 f"{plan.strategy}, {len(plan.windows)} window(s), {plan.tokens_per_patch} token(s) per patch, {zoomed}"
                 f"{plan.tokens:,} tokens; instruction sha256 {p.prompts.get(part.title, '')[:12]}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from reporters.positions import NO_POSITIONS
 from reporters.profiles import CARD, Profile
 
 _SPECIAL = (
@@ -60,7 +61,7 @@ def build_tokenizer(texts: Iterable[str]) -> Any:
 def build_model(shape: Shape, tokenizer: Any, seed: int) -> Any:
     """A randomly initialised `Gemma3ForConditionalGeneration` whose projector is not zero.
 
-    Full-attention layers get rotary positions stretched by 1e7, which is none: what they learn at a few
+    Full-attention layers get rotary positions stretched until they are none: what they learn at a few
     hundred patches then holds at lengths never trained on.
     """
     from transformers import (
@@ -86,7 +87,7 @@ def build_model(shape: Shape, tokenizer: Any, seed: int) -> Any:
         max_position_embeddings=shape.context,
         layer_types=[kinds[letter] for letter in shape.layers],
         rope_parameters={
-            "full_attention": {"rope_type": "linear", "factor": 1e7, "rope_theta": 1_000_000.0},
+            "full_attention": {"rope_type": "linear", "factor": NO_POSITIONS, "rope_theta": 1_000_000.0},
             "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
         },
         pad_token_id=ids("<pad>"),

@@ -1,5 +1,6 @@
 """Text becomes a part's draft: with a writer that writes what it is told."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from reporters.draft import draft_part
 from reporters.instructions import instruction_for
 from reporters.plan import PartPlan, SlideShare, Window
+from reporters.planning import make_plan
 from reporters.profiles import Profile
 from reporters.sequence import Grammar
 from reporters.writer import Draft
@@ -42,6 +44,14 @@ class Told:
         return Draft(text, np.zeros(len(text), np.int64), np.arange(1, len(text) + 1), -0.5, attention, False)
 
 
+def stored(names):  # type: ignore[no-untyped-def]
+    """Patch and token stores of three patches each."""
+    facts = {n: SimpleNamespace(slide_id=n, patch_level0=768.0) for n in names}
+    patches = {n: SimpleNamespace(facts=facts[n], coords=np.array([[0, 0], [768, 0], [0, 768]])) for n in names}
+    tokens = {n: SimpleNamespace(read=lambda a, b, t: np.zeros((b - a, t, 4), np.float32)) for n in names}
+    return patches, tokens
+
+
 def drafted(  # type: ignore[no-untyped-def]
     writer: Told, slides: int = 2, windows: bool = False, part: Part | None = None, groups: int = 1
 ):  # type: ignore[no-untyped-def]
@@ -54,10 +64,8 @@ def drafted(  # type: ignore[no-untyped-def]
         patches_found=3 * slides, patches_read=3 * slides,
         windows=tuple(Window(slides=tuple(g), tokens=9) for g in parted),
     )  # fmt: skip
-    facts = {n: SimpleNamespace(slide_id=n, patch_level0=768.0) for n in names}
-    patches = {n: SimpleNamespace(facts=facts[n], coords=np.array([[0, 0], [768, 0], [0, 768]])) for n in names}
-    tokens = {n: SimpleNamespace(read=lambda a, b, t: np.zeros((b - a, t, 4), np.float32)) for n in names}
-    return draft_part(part or Part(None, ()), plan, writer, patches, tokens, ReportSettings(max_new_tokens=50))  # type: ignore[arg-type]
+    rules = ReportSettings(max_new_tokens=50)
+    return draft_part(part or Part(None, ()), plan, writer, *stored(names), rules)  # type: ignore[arg-type]
 
 
 LINES = "Slide 1: Adenoma\nSlide 2: Normal\nColon, biopsy;\n- Adenoma; slide 1"
@@ -160,3 +168,24 @@ def test_windows_that_cannot_be_merged_are_listed() -> None:
 def test_lines_about_what_is_not_known_are_left_out_of_the_prompt() -> None:
     assert instruction_for(PROFILE, Part(None, ())) == "Report."
     assert instruction_for(PROFILE, Part(None, (), tissue="{colon}")) == "Report.\nTissue: {colon}"
+
+
+def test_a_second_look_is_fine_where_the_first_one_looked() -> None:
+    class Looking(Told):
+        def write(self, sequence, tokens, longest):  # type: ignore[no-untyped-def]
+            draft = super().write(sequence, tokens, longest)
+            self.read.append((sequence.grids.tolist(), tokens(0, len(sequence.grids)).shape))
+            looked = np.zeros_like(draft.attention)
+            looked[:, [1, 5]] = 0.5  # the second patch of slide 1, the third of slide 2
+            return replace(draft, attention=looked)
+
+    writer = Looking("Slide 1: Normal\nSlide 2: Normal\nColon, biopsy;\n- Normal", LINES)
+    writer.profile = writer.profile.model_copy(update={"trained_tokens": (1, 4), "native_tokens": 16})
+    writer.grammar, writer.read = Grammar(Letters(), writer.profile, 901, 902, 903), []
+    rules = ReportSettings(max_new_tokens=50, plan="mixed", fine_patches=2)
+    plan = make_plan({"s0": 3, "s1": 3}, writer.profile, writer.grammar, "?", rules, 768, 1.0)
+    draft = draft_part(Part(None, ()), plan, writer, *stored(["s0", "s1"]), rules)  # type: ignore[arg-type]
+    assert writer.read == [([1] * 6, (6, 4)), ([1, 4, 1, 1, 1, 4], (12, 4))]
+    assert draft.plan
+    assert [share.fine for share in draft.plan.windows[0].slides] == [(1,), (2,)]
+    assert [sentence.text for sentence in draft.diagnosis] == ["Adenoma"]

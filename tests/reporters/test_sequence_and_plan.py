@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reporters.planning import look_again, make_plan
+from reporters.planning import check_asked, look_again, make_plan
 from reporters.profiles import Profile, find_profile
 from reporters.sequence import Grammar, uniform
 from wsi_pipeline.errors import ModelError
@@ -146,7 +146,11 @@ def test_a_mixed_plan_looks_again_where_it_looked_first() -> None:
     again = look_again(first, weights, PROFILE, GRAMMAR, "?", rules)
     assert [share.fine for share in again.windows[0].slides] == [(7, 30), (11,)]
     assert again.windows[0].tokens == again.longest <= first.longest
-    assert again.second_look == 0
+    assert (again.second_look, again.first_look_tokens) == (0, first.windows[0].tokens)
+    assert again.tokens == first.windows[0].tokens + again.longest <= first.tokens
+    blind = look_again(first, None, PROFILE, GRAMMAR, "?", rules)
+    assert sum(len(share.fine) for share in blind.windows[0].slides) == 3
+    assert any("picked at random" in text for text in blind.deviations)
 
 
 @given(st.integers(1, 190), st.integers(1, 90), st.sampled_from(["novelty", "evidence"]))
@@ -164,9 +168,42 @@ def test_a_part_too_long_to_be_mixed_is_refused_with_the_arithmetic() -> None:
         plan([260], plan="mixed")
 
 
+def test_a_mixed_plan_with_room_for_everything_is_joint() -> None:
+    made = plan([5, 3], plan="mixed")
+    assert (made.strategy, made.tokens_per_patch, made.second_look, made.fine_tokens_per_patch) == (
+        "joint",
+        16,
+        0,
+        None,
+    )
+    assert plan([20], plan="mixed").strategy == "mixed"
+
+
+@pytest.mark.parametrize("zoom", ["novelty", "evidence"])
+def test_a_mixed_plan_says_how_many_fit(zoom: str) -> None:
+    made = plan([186], plan="mixed", zoom=zoom)
+    if made.second_look:
+        made = look_again(made, None, PROFILE, GRAMMAR, "?", ReportSettings(max_new_tokens=50, plan="mixed"))
+    fine = sum(len(share.fine) for share in made.windows[0].slides)
+    assert 0 <= fine < 3
+    assert f"room to read {fine} of 64 patches fine" in made.deviations
+
+
+def test_fine_tokens_are_those_that_can_be_averaged() -> None:
+    odd = PROFILE.model_copy(update={"trained_tokens": (4, 9, 16)})
+    made = make_plan(
+        {"s": 40}, odd, GRAMMAR, "?", ReportSettings(plan="mixed", max_new_tokens=50, fine_patches=2), 768, 1.0
+    )
+    assert (made.tokens_per_patch, made.fine_tokens_per_patch) == (4, 16)
+    with pytest.raises(ModelError, match="one averaged from the other"):
+        check_asked(odd.model_copy(update={"trained_tokens": (4, 9)}), ReportSettings(plan="mixed"))
+    with pytest.raises(ModelError, match="leave one of"):
+        check_asked(odd, ReportSettings(plan="mixed", tokens_per_patch=4))
+
+
 def test_a_checkpoint_of_one_number_of_tokens_cannot_mix() -> None:
     only = PROFILE.model_copy(update={"trained_tokens": (16,)})
-    with pytest.raises(ModelError, match="trained with 16 only"):
+    with pytest.raises(ModelError, match="it was trained with 16"):
         make_plan({"s": 3}, only, GRAMMAR, "?", ReportSettings(plan="mixed"), 768, 1.0)
 
 

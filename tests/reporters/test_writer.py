@@ -83,13 +83,10 @@ def test_text_only_needs_no_features(writer: Writer) -> None:
     assert draft.attention is None
 
 
-def test_only_positions_beyond_the_checkpoints_are_stretched(gemma: Path, tmp_path: Path) -> None:
+def test_only_positions_beyond_the_checkpoints_are_stretched(gemma_with_positions: Path) -> None:
     """At a stretch of 2 a global layer sees tokens twice as far apart as they were."""
-    folder = shutil.copytree(gemma, tmp_path / "with positions")
-    config = json.loads((folder / "config.json").read_text())
-    config["text_config"]["rope_parameters"]["full_attention"] = {"rope_type": "default", "rope_theta": 10_000.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    checkpoint, positions = find_checkpoint(str(folder)), config["text_config"]["max_position_embeddings"]
+    checkpoint = find_checkpoint(str(gemma_with_positions))
+    positions = checkpoint.config["text_config"]["max_position_embeddings"]
     writer = Writer(checkpoint, "float32")
     sequence, answer = writer.grammar.text_only("Describe every region of it."), np.array([20, 30, 40])
     usual = writer.logprobs(sequence, None, answer)

@@ -11,6 +11,7 @@ from reporters.safety import WITHHELD
 from reporters.schema import Report
 from tests.conftest import tissue_image
 from tests.workflows.conftest import PHANTOM
+from workflows.estimate import describe, estimate
 from workflows.run import exit_code, run
 from wsi_pipeline.errors import ModelError, StoreError, UsageError
 from wsi_pipeline.settings import ModelSettings, RunSettings, gather
@@ -154,7 +155,9 @@ def test_poor_patches_are_left_out_when_asked_and_said_so(make_slide, gemma: Pat
 
 
 @pytest.mark.parametrize("zoom", ["novelty", "evidence"])
-def test_a_mixed_plan_reads_every_patch_and_some_finer(phantom_cases: Path, tmp_path: Path, zoom: str) -> None:
+def test_a_mixed_plan_reads_every_patch_and_some_finer(
+    phantom_cases: Path, tmp_path: Path, zoom: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cases = [case for case in wp.find_cases(phantom_cases) if len(case.slides) > 1][:1]
     (outcome,) = run(cases, tmp_path, gather({"model": "phantom", "plan": "mixed", "zoom": zoom, "fine_patches": 5}))
     report = wp.load_report(tmp_path / "cases" / outcome.case / str(outcome.report))
@@ -166,17 +169,32 @@ def test_a_mixed_plan_reads_every_patch_and_some_finer(phantom_cases: Path, tmp_
     assert {t for slide in plan.grids(plan.windows[0]) for t in slide} == {1, 4}
     assert not plan.second_look
     page = (tmp_path / "cases" / outcome.case / str(outcome.report) / "report.html").read_text()
-    assert "5 of them at 4" in page
-    assert run(cases, tmp_path, gather({"model": "phantom", "plan": "mixed", "zoom": zoom, "fine_patches": 5})) == [
-        outcome
-    ]
+    assert "5 patches at 4" in page
+    assert report.parts[0].confidence is None
+    # the report is known by the plan before the first look, without anything loaded
+    outcome_file = tmp_path / "cases" / outcome.case / "outcome.json"
+    outcome_file.unlink()
+    monkeypatch.setattr("workflows.checkpoints.Model.writer", None)
+    given = gather({"model": "phantom", "plan": "mixed", "zoom": zoom, "fine_patches": 5})
+    (again,) = run(cases, tmp_path, given)
+    assert (again.status, again.report) == (outcome.status, outcome.report)
+    assert "mixed" in describe(estimate(cases, given, tmp_path / "elsewhere"))
 
 
-def test_a_longer_context_is_said_aloud(make_slide, gemma: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("asked", [{"plan": "mixed"}, {"tokens_per_patch": 2}])
+def test_what_a_checkpoint_cannot_do_is_refused_before_tiling(
+    phantom_cases: Path, gemma: Path, tmp_path: Path, asked: dict[str, object]
+) -> None:
+    with pytest.raises(ModelError, match="trained with 4"):
+        run(wp.find_cases(phantom_cases), tmp_path, gather({"model": str(gemma), **asked}))
+    assert not (tmp_path / "cases").exists()
+
+
+def test_a_longer_context_is_said_aloud(make_slide, gemma_with_positions: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     cases = wp.find_cases(make_slide(image=tissue_image(1600, 2000)))
     told = {}
     for tokens in (None, 4096, 9000):
-        given = {"model": str(gemma), "max_new_tokens": 10, "patch_size": 32, "context_tokens": tokens}
+        given = {"model": str(gemma_with_positions), "max_new_tokens": 10, "patch_size": 32, "context_tokens": tokens}
         (outcome,) = run(cases, tmp_path / "out", gather({k: v for k, v in given.items() if v is not None}))
         plan = wp.load_report(tmp_path / "out/cases" / outcome.case / str(outcome.report)).parts[0].plan
         assert plan

@@ -134,8 +134,13 @@ class _Reader:
     def _input(self, slide: str, without: Items[int]) -> tuple[Sequence, ReadTokens]:
         (window,) = self._plan.windows
         shares = tuple(
-            SlideShare(slide=s.slide, patches=tuple(p for p in s.patches if s.slide != slide or p not in without))
+            SlideShare(
+                slide=s.slide,
+                patches=tuple(p for p in s.patches if p not in gone),
+                fine=tuple(p for p in s.fine if p not in gone),
+            )
             for s in window.slides
+            for gone in [set(without) if s.slide == slide else set()]
         )
         kept = Window(slides=shares, tokens=window.tokens)
         sequence = self._writer.grammar.sequence(self._plan.grids(kept), self._instruction)

@@ -16,6 +16,7 @@ from workflows.phantom.evaluate import WHOLE, one_thread, said_in_report
 from workflows.phantom.reading import read_case
 from workflows.phantom.scoring import score
 from workflows.phantom.seeds import Split
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
 from wsi_pipeline.models import find_checkpoint
 
@@ -95,14 +96,21 @@ def _read(work: Path, truth: PhantomCase, contrast: float, model: str) -> Answer
 
 
 def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibration:
-    """A calibration of a checkpoint for phantoms, on parts of the calibration seeds."""
+    """A calibration of a checkpoint for phantoms, on parts of the calibration seeds.
+
+    Raises:
+        ModelError: it read them by several plans.
+    """
     answers = list(read_answers(work, "calibration", 500_000, parts, model, workers))
-    plans = {a.plan for a in answers}
+    plans = sorted({a.plan for a in answers})
+    if len(plans) > 1:
+        reason = f"read parts by the plans {' and '.join(plans)}; a calibration holds for one"
+        raise ModelError(f"model {model!r}", reason, "calibrate a checkpoint whose context holds four slides")
     return fit_calibration(
         [a.logprob for a in answers],
         [a.exact for a in answers],
         revision=find_checkpoint(model).revision,
-        plan=plans.pop(),
+        plan=plans[0],
         tokens_per_patch=[a.tokens_per_patch for a in answers],
         most_slides=max(a.slides for a in answers),
         domain=PHANTOM_DOMAIN,

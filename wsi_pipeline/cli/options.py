@@ -86,7 +86,7 @@ report_options = _group(
     click.option(
         "--plan", type=click.Choice(["auto", "windows", "joint", "groups", "mixed"]),
         help="How patches share contexts. [auto]"),
-    click.option("--tokens-per-patch", type=int, help="One the model was trained with. [the largest that fits]"),
+    click.option("--tokens-per-patch", type=int, help="One the model was trained with; not for mixed. [largest]"),
     click.option("--fine-patches", type=int, help="Read at most tokens per patch by --plan mixed. [64]"),
     click.option("--zoom", type=click.Choice(["evidence", "novelty"]), help="Which --fine-patches. [evidence]"),
     click.option(

@@ -155,7 +155,7 @@ def check_room(checkpoint: Checkpoint, device: str, dtype: str, tokens: int, mem
             f"model {checkpoint.name!r}",
             f"needs {memory / 2**30:.1f} GiB for the keys and values of {tokens:,} tokens beside {weights / 2**30:.1f} "
             f"GiB of weights in {dtype}, and {device} has {available / 2**30:.1f} GiB free",
-            "use --plan windows, --max-patches, --dtype bfloat16, or a larger machine",
+            "use --plan windows, less of --max-patches, --fine-patches or --context-tokens, or a larger machine",
         )
 
 
