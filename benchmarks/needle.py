@@ -1,6 +1,7 @@
 """A lesion of a few patches among very many: who finds it, who names it, and who sees one where there is none?
 
-python benchmarks/needle.py [--seed S] [--patches N …] [--lesions K …] [--cases N] [--bank FOLDER] [--json]
+python benchmarks/needle.py [--seed S] [--patches N …] [--lesions K …] [--cases N] [--reader R …] [--context TOKENS]
+                            [--bank FOLDER] [--json]
 
 Slides of the test seeds go through the real tiler and encoder once; cases are composed of their patches, up to 50
 slides each. Half of the cases hold no lesion: detection means nothing without its false alarms.
@@ -79,10 +80,13 @@ def main(
                 )
     print(file=sys.stderr)
     if as_json:
-        print(json.dumps([vars(row) | {"reading": vars(row.reading)} for row in rows], indent=1))
+        told = [vars(row) | {"reading": vars(row.reading)} for row in rows]
+        not_read = [{"patches": size, "reader": reader, "why": why} for (size, reader), why in refused.items()]
+        print(json.dumps({"rows": told, "not read": not_read}, indent=1))
         return
     held = {organ.name: sum(map(len, slides.normal[organ.name])) for organ in ORGANS}
-    print(f"needle: seed {seed}, model {model}; bank of {held} normal patches")
+    longest = f"{context:,} tokens of context" if context else "the model's own context"
+    print(f"needle: seed {seed}, model {model}, {longest}; bank of {held} normal patches")
     print(machine.describe())
     print(f"naming one of the organ's lesions blindly is right in {np.mean([1 / len(o.lesions) for o in ORGANS]):.2f}")
     _print(rows)
