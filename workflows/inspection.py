@@ -10,11 +10,10 @@ from pathlib import Path
 
 from dask.system import CPU_COUNT
 
-from tilers.geometry import pick_level
 from tilers.pictures import geojson, preview
 from tilers.readers import READERS, open_slide
 from tilers.resolution import resolve
-from tilers.tile import survey, tile
+from tilers.tile import patch_level, survey, tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import PipelineError
@@ -73,8 +72,7 @@ def _would_be(path: Location, settings: TileSettings) -> Iterator[str]:
     with closing(found.reader):
         for warning in found.warnings:
             yield f"  warning: {warning}"
-        downsamples = found.reader.downsamples
-        read = downsamples[pick_level(downsamples, settings.mpp, found.resolution.mpp)]
+        read = found.reader.downsamples[patch_level(found.reader, settings.mpp, found.resolution.mpp)]
         area = float(found.mask.sum()) * found.overview.mpp**2 / 1e6
         yield (
             f"  would be tiled by {found.reader.name} at a downsample of {read:.6g}: {len(found.candidates)} of "

@@ -8,18 +8,19 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from tests.conftest import as_slide, tissue_image
 from tests.tilers.fuzzing import mutate, outcome_of
 from tests.tilers.tiffs import LAYOUTS, write_tiff
-from tilers.geometry import window
+from tilers.geometry import make_grid, window
 from tilers.readers import UndecodableRegion, open_slide
 from tilers.readers.direct import DirectReader
 from tilers.readers.openslide import OpenSlideReader
 from tilers.readers.tiffslide import TiffSlideReader
 from tilers.readers.tile_list import NotDirect
 from tilers.resample import area_average
-from tilers.tile import tile
+from tilers.tile import patch_level, read_patch, tile
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
@@ -69,21 +70,34 @@ def test_any_window_is_the_same_window_of_the_whole(
     assert (reader.read(0, x, y, width, height) == wanted).all()
 
 
+def detailed_image(height: int, width: int) -> np.ndarray:
+    """Structures of a few pixels, as nuclei at 20X are, on pink."""
+    rng = np.random.default_rng(3)
+    noise = ndimage.gaussian_filter(rng.standard_normal((height, width)).astype(np.float32), 2)
+    dark = np.clip(noise / noise.std(), -2, 2)[..., None] * np.array([22, 25, 20], np.float32)
+    return np.uint8(np.array([180, 130, 175]) + dark)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("downsample", [2.0, 4.0, 4.0003, 1 / 0.2527, 1 / 0.5022])
-def test_a_scaled_level_is_close_to_the_exact_average(
-    tmp_path: Path, image: np.ndarray, layout: str, downsample: float
-) -> None:
-    reader = DirectReader(write_tiff(tmp_path / "s.svs", image, layout, mpp=0.5))
+@pytest.mark.parametrize("mpp", [0.5, 0.25, 0.24998, 0.2527, 0.499, 0.5022, 0.35])
+def test_patches_are_close_to_the_exact_average_of_the_finest_pixels(tmp_path: Path, layout: str, mpp: float) -> None:
+    reader = DirectReader(write_tiff(tmp_path / "s.svs", detailed_image(1237, 1511), layout, mpp=mpp))
     exact = reader.read(0, 0, 0, 1511, 1237)
-    for level, scale in enumerate(reader.downsamples):
-        if scale <= downsample * 1.0001:
-            area = window(101, 203, (256 * downsample, 256 * downsample), 1.0)
+    grid = make_grid(reader.bounds, 256, 1.0, mpp)
+    for x, y in grid.origins:
+        if x + grid.step <= 1511 and y + grid.step <= 1237:
+            area = window(x, y, (grid.step, grid.step), 1.0)
             wanted = area_average(exact[area.y :, area.x :], area.crop, (256, 256))
-            area = window(101, 203, (256 * downsample, 256 * downsample), scale)
-            got = area_average(reader.read(level, area.x, area.y, area.width, area.height), area.crop, (256, 256))
+            got, inside = read_patch(reader, grid, patch_level(reader, 1.0, mpp), (int(x), int(y)), 256)
+            assert inside == 1
             noise = ((got.astype(float) - wanted) ** 2).mean()
-            assert noise == 0 or 10 * np.log10(255**2 / noise) >= 40, (scale, noise)
+            assert noise == 0 or 10 * np.log10(255**2 / noise) >= 40, (x, y, noise)
+
+
+@pytest.mark.parametrize(("mpp", "scale"), [(0.5, 2), (0.25, 4), (0.2527, 2), (0.499, 1), (0.5022, 1), (0.125, 8)])
+def test_the_decoder_scales_only_what_averages_well(tmp_path: Path, image: np.ndarray, mpp: float, scale: int) -> None:
+    reader = DirectReader(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", mpp=mpp))
+    assert reader.downsamples[patch_level(reader, 1.0, mpp)] == scale
 
 
 def test_every_tile_is_decoded_at_most_once(tmp_path: Path, image: np.ndarray) -> None:
@@ -163,14 +177,15 @@ def test_a_grey_half_of_a_cut_tile_does_not_reach_the_store(tmp_path: Path) -> N
     assert (facts.patches_expected, facts.patches_unreadable) == (4, 1)
 
 
-def test_offsets_outside_the_file_are_no_pixels(tmp_path: Path, image: np.ndarray) -> None:
-    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256)
+@pytest.mark.parametrize("offset", [4_000_000_000, 2**63 - 5, 2**64 - 5])
+def test_offsets_outside_the_file_are_no_pixels(tmp_path: Path, image: np.ndarray, offset: int) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, big=offset >= 2**32)
     with tifffile.TiffFile(path) as file:
         tag = file.pages[0].tags["TileOffsets"]
-        at = tag.valueoffset + 29 * (4 if tag.dtype == 4 else 8)
+        width = 4 if tag.dtype == 4 else 8
     with path.open("r+b") as raw:
-        raw.seek(at)
-        raw.write((4_000_000_000).to_bytes(4, "little"))
+        raw.seek(tag.valueoffset + 29 * width)
+        raw.write(offset.to_bytes(width, "little"))
     with pytest.raises(UndecodableRegion, match="outside the file"):
         DirectReader(path).read(0, 1300, 1100, 8, 8)
 
@@ -238,4 +253,4 @@ def test_no_damage_escapes_or_crashes(tmp_path: Path) -> None:
         outcomes[outcome_of(path).split(":")[0]] += 1
     assert "ESCAPED" not in outcomes
     assert outcomes["partly read"] > 30
-    assert outcomes["refused by the direct reader"] + outcomes["refused by a library"] > 10
+    assert outcomes["refused by the direct reader"] + outcomes["refused by a library"] > 3

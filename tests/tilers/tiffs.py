@@ -53,10 +53,11 @@ def write_tiff(
     factors: tuple[int, ...] = (),
     mpp: float = 0.5,
     absent: tuple[int, ...] = (),
+    big: bool = False,
 ) -> Path:
     """An Aperio pyramid of `image`; tiles in `absent` (of level 0) have no bytes."""
     encode, compression, photometric, shared = LAYOUTS[layout]
-    with tifffile.TiffWriter(path) as writer:
+    with tifffile.TiffWriter(path, bigtiff=big) as writer:
         for factor in (1, *factors):
             height, width = image.shape[0] // factor, image.shape[1] // factor  # rounded down, as Aperio does
             level = np.asarray(Image.fromarray(image).reduce(factor))[:height, :width]
@@ -68,6 +69,8 @@ def write_tiff(
                 tile=(tile, tile),
                 compression=compression,
                 photometric=photometric,
+                # else tifffile calls every JPEG YCbCr
+                compressionargs={"outcolorspace": photometric} if compression == 7 else None,
                 subsampling=_subsampling(layout) if photometric == 6 else None,
                 jpegtables=tables,
                 subfiletype=0,

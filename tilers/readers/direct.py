@@ -30,8 +30,8 @@ _PROBES = 4
 _NEAR = 3
 """Tiles from the corner, across and down, that are compared where only the corner can be."""
 _CACHE_BYTES = 384 << 20
-"""A row of patches and the tiles it shares with the next, of a slide 100,000 pixels wide read at 1 µm/px or coarser;
-half of that at the worst ratio of level and target."""
+"""A row of patches and the tiles it shares with the next, of a slide 100,000 pixels wide read at 1 µm/px or coarser. On
+wider ones, or read finer, tiles on the border of two rows are decoded for each."""
 
 
 Key = tuple[int, int, int]
@@ -73,6 +73,7 @@ class DirectReader:
             self._tilings = list_tilings(path, base.level_sizes)
             self._take_facts(base)
             self._file = os.open(path, os.O_RDONLY)
+            self._file_bytes = os.fstat(self._file).st_size
             self._cache = _Cache(_CACHE_BYTES)
             self.decoded = [0] * len(self._levels)
             try:
@@ -171,9 +172,10 @@ class DirectReader:
         offset, count = tiling.offsets[index], tiling.counts[index]
         if not count:
             return None
-        data = os.pread(self._file, count, offset)
-        if len(data) < count:
+        # asked before reading: an offset of 64 bits may be more than the system takes for one
+        if offset + count > self._file_bytes:
             raise UndecodableRegion(f"tile {index} lies outside the file")
+        data = os.pread(self._file, count, offset)
         try:
             pixels = tiling.codec.decode(data, place.scale)
         except DamagedTile as error:
