@@ -19,6 +19,7 @@ from workflows.phantom.evaluate import WHOLE, Readers, draw_cohort, measure, sav
 from workflows.phantom.scoring import BUCKETS, Score, rates
 from workflows.phantom.shortcuts import train_shortcut
 from workflows.phantom.train import training_pool
+from wsi_pipeline.models import find_checkpoint
 
 
 @click.command()
@@ -56,6 +57,7 @@ def main(
         print(json.dumps(rows, indent=1))
         return
     print(f"phantom benchmark: seed {seed}, {len(cases)} cases, model {model}, {time.monotonic() - started:.0f} s")
+    print(", ".join(f"{name}: {find_checkpoint(name).revision}" for name in (model, earlier) if name))
     print(machine.describe())
     _print(rows)
     small = [s for s in found if s.reader == WHOLE and s.small]

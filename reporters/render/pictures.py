@@ -13,6 +13,7 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.verdicts import verdicts
 
 _OVERVIEW_EDGE = 720
 _CROP_EDGE = 320
@@ -26,6 +27,8 @@ class SlidePictures:
         width, height: of the overview in its own pixels; outlines and boxes use them.
         overview: JPEG data URI. Made from the scanned tissue area; label and macro are never opened.
         outline: SVG path around the tissue.
+        grid: SVG path around every patch.
+        objections: the same around those whose quality a reader would object to.
         scale: overview pixels per level-0 pixel, x and y.
         origin: level-0 x, y of the overview's corner.
         crops: data URI by patch.
@@ -35,6 +38,8 @@ class SlidePictures:
     height: int
     overview: str
     outline: str
+    grid: str
+    objections: str
     scale: tuple[float, float]
     origin: tuple[int, int]
     crops: dict[int, str] = field(default_factory=dict)
@@ -56,12 +61,18 @@ def take_pictures(store: PatchStore, shown: Iterable[int]) -> SlidePictures:
     factor = min(1.0, _OVERVIEW_EDGE / max(thumbnail.shape[:2]))
     width, height = max(1, round(thumbnail.shape[1] * factor)), max(1, round(thumbnail.shape[0] * factor))
     small = np.asarray(Image.fromarray(thumbnail).resize((width, height), Image.Resampling.BOX))
+    scale = (width / facts.scanned[0], height / facts.scanned[1])
+    corners = (store.coords - np.array(facts.origin)) * np.array(scale)
+    edges = (facts.patch_level0 * scale[0], facts.patch_level0 * scale[1])
+    bad = np.any(list(verdicts(store.quality).values()), axis=0) if len(store) else np.zeros(0, bool)
     return SlidePictures(
         width=width,
         height=height,
         overview=_data_uri(small, 78),
         outline=_outline(mask, factor),
-        scale=(width / facts.scanned[0], height / facts.scanned[1]),
+        grid=_squares(corners, edges),
+        objections=_squares(corners[bad], edges),
+        scale=scale,
         origin=facts.origin,
         crops={i: _crop(np.asarray(store.patches[i])) for i in sorted(set(shown))},
     )
@@ -77,6 +88,12 @@ def _outline(mask: NDArray[np.bool_], factor: float) -> str:
             points = " ".join(f"{x:.1f},{y:.1f}" for y, x in line)
             pieces.append(f"M{points}Z")
     return " ".join(pieces)
+
+
+def _squares(corners: NDArray[np.float64], edges: tuple[float, float]) -> str:
+    """(n, 2) x, y of their corners as one SVG path of rectangles."""
+    width, height = edges
+    return " ".join(f"M{x:.1f},{y:.1f}h{width:.1f}v{height:.1f}h-{width:.1f}z" for x, y in corners)
 
 
 def _crop(patch: NDArray[np.uint8]) -> str:

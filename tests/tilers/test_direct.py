@@ -1,6 +1,7 @@
 """The direct reader against others, and against damage."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from tests.conftest import as_slide, tissue_image
 from tests.tilers.fuzzing import mutate, outcome_of
 from tests.tilers.tiffs import LAYOUTS, write_tiff
 from tilers.geometry import make_grid, window
-from tilers.readers import UndecodableRegion, open_slide
+from tilers.readers import Reader, UndecodableRegion, open_slide
 from tilers.readers.direct import DirectReader
 from tilers.readers.openslide import OpenSlideReader
 from tilers.readers.tiffslide import TiffSlideReader
 from tilers.readers.tile_list import NotDirect
+from tilers.readers.tiles import JpegTiles
 from tilers.resample import area_average
 from tilers.tile import patch_level, read_patch, tile
 from wsi_pipeline.errors import SlideError
@@ -109,12 +111,24 @@ def test_every_tile_is_decoded_at_most_once(tmp_path: Path, image: np.ndarray) -
     assert reader.decoded[1] == 7 * 6
 
 
-def test_absent_tiles_are_white(tmp_path: Path, image: np.ndarray) -> None:
+@pytest.mark.parametrize("kind", [DirectReader, OpenSlideReader, TiffSlideReader])
+def test_absent_tiles_are_white(tmp_path: Path, image: np.ndarray, kind: Callable[[Path], Reader]) -> None:
     path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, absent=(0, 8))
-    reader = DirectReader(path)
+    reader = kind(path)
     assert (reader.read(0, 0, 0, 256, 256) == 255).all()
     assert (reader.read(0, 512, 256, 256, 256) == 255).all()
     assert (reader.read(0, 256, 256, 256, 256) < 250).any()
+
+
+def test_pixels_that_differ_from_the_library_send_a_slide_to_it(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, decode = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 256), JpegTiles.decode
+    monkeypatch.setattr(JpegTiles, "decode", lambda *args: decode(*args) ^ 1)
+    opened = open_slide(path, "auto")
+    assert opened.reader.name == "openslide"
+    assert "pixels of level 0 differ from openslide's by up to 1" in str(opened.refused["direct"])
+    opened.reader.close()
 
 
 def test_threads_change_nothing(tmp_path: Path, image: np.ndarray) -> None:
@@ -162,6 +176,19 @@ def test_a_damaged_tile_is_no_pixels(tmp_path: Path, image: np.ndarray, damage: 
     with pytest.raises(UndecodableRegion, match="tile 29"):
         reader.read(level, 1300 // scale, 1100 // scale, 8, 8)
     assert reader.read(level, 0, 0, 100, 100).shape == (100, 100, 3)
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "cut in the middle", "a hole", "random"])
+def test_a_damaged_jpeg_2000_tile_is_no_pixels(tmp_path: Path, image: np.ndarray, damage: str) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "jpeg 2000 rgb", 256)
+    offset, count = _tile_bytes(path, 29)
+    data = bytearray(path.read_bytes())
+    tile = bytes(data[offset : offset + count])
+    holed = tile[: count // 2] + bytes(count // 4) + tile[count // 2 + count // 4 :]
+    data[offset : offset + count] = holed if damage == "a hole" else DAMAGE[damage](tile)
+    path.write_bytes(data)
+    with pytest.raises(UndecodableRegion, match="tile 29"):
+        DirectReader(path).read(0, 1300, 1100, 8, 8)
 
 
 def test_a_grey_half_of_a_cut_tile_does_not_reach_the_store(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_benchmark_reads_a_case_from_files(tmp_path: Path) -> None:
     case = draw_case(900_002, "test", slides=2, extent="focal", **size)
     (scores,) = measure(tmp_path, [case], Readers(), workers=1)
     assert scores[0].reader == WHOLE
-    assert len({s.reader for s in scores}) == len(scores) == 5
+    assert len({s.reader for s in scores}) == len(scores) == 6
     assert not any(tmp_path.iterdir())
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import wsi_pipeline as wp
@@ -149,6 +150,14 @@ def test_poor_patches_are_left_out_when_asked_and_said_so(make_slide, gemma: Pat
     assert part.completeness.patches_read == part.completeness.patches_found - blurred
     assert not part.completeness.complete
     assert any(remark.endswith("of patches blurred") for remark in report.slides[0].quality)
+    (outcome,) = run(cases, tmp_path / "out", gather(given | {"leave_out": ("blurred",)}))
+    page = (tmp_path / "out/cases" / outcome.case / str(outcome.report) / "report.html").read_text()
+    drawn = [path.partition('"')[0].count("M") for path in page.split('class="objection" d="')[1:]]
+    assert drawn
+    assert set(drawn) == {int(np.any(list(verdicts(PatchStore(store).quality).values()), axis=0).sum())}
+    grids = [path.partition('"')[0] for path in page.split('class="grid" d="')[1:]]
+    assert grids
+    assert all(path.count("M") == len(PatchStore(store)) for path in grids)
     assert (
         f"{blurred} of {everything.patches_found} patches were left out for their quality" in part.completeness.gaps[0]
     )

@@ -25,6 +25,9 @@ class TiffSlideReader:
 
     def __init__(self, path: Location) -> None:
         self._slide = tiffslide.TiffSlide(str(path))
+        for series in self._slide.ts_tifffile.series:
+            for level in series.levels:
+                level.keyframe.nodata = 255  # a tile that is not there is glass; tifffile makes it black
         for level in range(self._slide.level_count):
             height, width = self._slide.zarr_group[str(level)].chunks[:2]
             check_tile(int(width), int(height))

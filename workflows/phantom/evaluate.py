@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +32,8 @@ from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.tokens import TokenStore
 
 WHOLE = "all slides"
+WHOLE_BESIDE = "all slides, the same"
+"""On those parts that the readers who see less read, too."""
 ONE_SLIDE = "one random slide"
 ONE_126 = "126 patches of one slide"
 SHARED_126 = "126 patches shared"
@@ -113,6 +115,7 @@ def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | N
         for part, drafted, true in zip(read.case.parts, read.report.parts, truth.parts, strict=True):
             scores.append(score(WHOLE, said_in_report(drafted, [s.id for s in part.slides]), true))
             if beside:
+                scores.append(replace(scores[-1], reader=WHOLE_BESIDE))
                 scores += _others(read, part, true, beside, folder)
     else:
         scores = [score(WHOLE, NOTHING, part) for part in truth.parts]
