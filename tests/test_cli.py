@@ -144,6 +144,7 @@ def test_phantom_make_is_repeatable(tmp_path: Path) -> None:
     options = ("--cases", 1, "--slides", 2, "--organ", "breast", "--magnification", 20, "--levels", "none", "--seed", 4)
     wsi("phantom", "make", "--out", tmp_path / "a", *options)
     wsi("phantom", "make", "--out", tmp_path / "b", *options)
+    assert {part["split"] for part in json.loads((tmp_path / "a/truth.json").read_text())["parts"]} == {"train"}
     a, b = (sorted(p for p in (tmp_path / d).rglob("*") if p.is_file()) for d in "ab")
     assert [p.read_bytes() for p in a] == [p.read_bytes() for p in b]
     assert "Breast" in (tmp_path / "a/truth.json").read_text()

@@ -13,7 +13,7 @@ import numpy as np
 
 from workflows.phantom.layout import Focus, SlideSpec, lay_out, patches_showing
 from workflows.phantom.pathology import ORGANS, VERSION, Diagnosis, Organ
-from workflows.phantom.seeds import Split, case_seed, slide_seed
+from workflows.phantom.seeds import Split, case_seed, slide_seed, split_of
 from workflows.phantom.slide import make_slide
 from workflows.phantom.tissue import FIELD_MPP
 from workflows.phantom.wording import EXTENSIVE_PATCHES, FOCAL_PATCHES, Extent, PartFinding, write_report
@@ -240,7 +240,7 @@ def write_cases(root: Path, cases: Iterable[PhantomCase]) -> list[Path]:
                     partial.rename(folder / name)
                 slide = (folder / name).relative_to(root).as_posix()
                 rows.append({"case_id": case.id, "slide": slide, "part": part.name or ""})
-            truth.append({"case": case.id, **_truth(part, names)})
+            truth.append({"case": case.id, "split": split_of(part.slides[0].seed), **_truth(part, names)})
     with (root / "manifest.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, ["case_id", "slide", "part"])
         table.writeheader()

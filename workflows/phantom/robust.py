@@ -1,4 +1,8 @@
-"""Whether the same case gets the same words when its slides are handled differently."""
+"""Whether the same case gets the same words when its slides are handled differently.
+
+The nuclei of a phantom are drawn for its resolution: a rescan at 40X has others at other places, as a neighbouring
+section would.
+"""
 
 from __future__ import annotations
 

@@ -57,6 +57,13 @@ def phantom() -> None:
     type=(click.FloatRange(0, 1), click.FloatRange(0, 1)),
     help="Centre of the first focus, fractions of width and height. [drawn]",
 )
+@click.option(
+    "--split",
+    type=click.Choice(["train", "calibration", "test"]),
+    default="train",
+    show_default=True,
+    help="Whose seeds. Who tunes on test cases measures nothing with them.",
+)
 @click.option("--contrast", type=click.FloatRange(0, 1), help="From 1, obvious, to 0, as normal tissue drawn anew. [1]")
 @click.option("--magnification", type=click.Choice(["10", "20", "40"]), help="Of level 0. [drawn]")
 @click.option("--levels", help="Downsamples of further levels, such as 4,16; none for no pyramid. [drawn]")
@@ -72,6 +79,7 @@ def make(
     extent: Literal["focal", "extensive"] | None,
     lesion_mm: float | None,
     place: tuple[float, float] | None,
+    split: Literal["train", "calibration", "test"],
     contrast: float | None,
     magnification: str | None,
     levels: str | None,
@@ -91,7 +99,7 @@ def make(
     given = {key: value for key, value in fixed.items() if value is not None}
     try:
         drawn = [
-            draw_case(seed + n, "test", parts, slides=slides, organ=organ, diagnosis=diagnosis, extent=extent, **given)
+            draw_case(seed + n, split, parts, slides=slides, organ=organ, diagnosis=diagnosis, extent=extent, **given)
             for n in range(cases)
         ]
     except ValueError as error:
