@@ -40,18 +40,18 @@ def average_of_means(image: Image, crop: Crop, size: tuple[int, int]) -> Image:
     return _averaged(image, crop, size, _smooth)
 
 
-Sums = Callable[[float], list[tuple[int, float]]]
-"""Weights of pixels by number: what lies between the edge of pixel 0 and a place within it, 0 to 1."""
+Places = NDArray[np.float64]
+Sums = Callable[[Places], list[tuple[int, Places]]]
+"""For places within a pixel, 0 to 1: weights of pixels, by distance from it, in the sum from its edge to there."""
 
 
-def _shares(place: float) -> list[tuple[int, float]]:
+def _shares(place: Places) -> list[tuple[int, Places]]:
     return [(0, place)]
 
 
-def _smooth(place: float) -> list[tuple[int, float]]:
-    f = place
-    before, after = f * (f - 1) * (f - 2) / 6, (f + 1) * f * (f - 1) / 6
-    return [(-1, before), (0, f - before - after), (1, after)]
+def _smooth(place: Places) -> list[tuple[int, Places]]:
+    before, after = place * (place - 1) * (place - 2) / 6, (place + 1) * place * (place - 1) / 6
+    return [(-1, before), (0, place - before - after), (1, after)]
 
 
 def _averaged(image: Image, crop: Crop, size: tuple[int, int], within: Sums) -> Image:
@@ -115,16 +115,13 @@ def _weights(start: float, stop: float, count: int, length: int, within: Sums) -
     """(count, length) matrix whose row i averages the i-th of `count` equal stretches of [start, stop)."""
     edges = np.clip(start + (stop - start) * np.arange(count + 1) / count, 0, length)
     whole = np.minimum(np.floor(edges).astype(int), length - 1)
-    row, column, weight = [], [], []
-    for k in range(count):
-        span = edges[k + 1] - edges[k]
-        inside = [(pixel, 1.0) for pixel in range(whole[k], whole[k + 1])]
-        ends = [(whole[k] + i, -w) for i, w in within(edges[k] - whole[k])]
-        ends += [(whole[k + 1] + i, w) for i, w in within(edges[k + 1] - whole[k + 1])]
-        for pixel, share in (*inside, *ends):
-            row.append(k)
-            column.append(min(max(pixel, 0), length - 1))
-            weight.append(share / span)
+    first, last = whole[:-1], whole[1:]
+    terms = [(first + k, (first + k < last).astype(float)) for k in range(int((last - first).max(initial=0)))]
+    terms += [(first + away, -weight) for away, weight in within(edges[:-1] - first)]
+    terms += [(last + away, weight) for away, weight in within(edges[1:] - last)]
+    row = np.tile(np.arange(count), len(terms))
+    column = np.clip(np.concatenate([pixel for pixel, _ in terms]), 0, length - 1)
+    weight = np.concatenate([weight for _, weight in terms]) / np.tile(np.diff(edges), len(terms))
     summed = csr_array((weight, (row, column)), shape=(count, length))  # shares of one pixel add up
     summed.data[np.abs(summed.data) < 1e-9] = 0
     summed.eliminate_zeros()

@@ -108,7 +108,9 @@ class Lessons:
             found = number_of(organ, shown[n].diagnosis) if n in shown else normal
             patches.append(np.where(lesion, found, normal))
             lines.append(found + len(CLASSES) * (n in shown and shown[n].extent == "extensive"))
-        return TrainingCase(tokens, write_report(organ, slides, findings), Truth(patches, lines))
+        return TrainingCase(
+            [list(rows) for rows in tokens], write_report(organ, slides, findings), Truth(patches, lines)
+        )
 
     def merge(self, windows: int, profile: Profile) -> TrainingCase:
         """The findings of so many windows of one slide each, to be merged into one conclusion that cites them."""
