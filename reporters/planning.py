@@ -12,7 +12,7 @@ from reporters.plan import PartPlan, Strategy
 from reporters.profiles import Profile
 from reporters.selection import Choose, Patches, at_random, strongest_of
 from reporters.sequence import Grammar
-from reporters.strategies import Room, coarse, fine_tokens, fitting, groups, joint, mixed, separate
+from reporters.strategies import Room, coarse, fine_tokens, fitting, groups, holds, joint, mixed, separate
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ReportSettings
 
@@ -137,11 +137,9 @@ def _strategy(chosen: Patches, room: Room, settings: ReportSettings) -> Strategy
     """What was asked for; a mixed plan that has room to read every patch fine is a joint one."""
     if settings.plan == "auto":
         return fitting(chosen, room)
-    if settings.plan == "mixed" and settings.fine_patches >= sum(map(len, chosen.values())):
-        fine = max(room.profile.trained_tokens)
-        many = room.profile.max_slides is not None and len(chosen) > room.profile.max_slides
-        if not many and room.length(chosen, fine) <= room.budget:
-            return "joint"
+    every = settings.fine_patches >= sum(map(len, chosen.values()))
+    if settings.plan == "mixed" and every and holds(chosen, room, max(room.profile.trained_tokens)):
+        return "joint"
     return settings.plan
 
 

@@ -58,9 +58,12 @@ def fitting(chosen: Patches, room: Room) -> Strategy:
     profile = room.profile
     if profile.strategy != "joint" or profile.merge_prompt is None:
         return profile.strategy
-    many = profile.max_slides is not None and len(chosen) > profile.max_slides
-    long = room.length(chosen, min(profile.trained_tokens)) > room.budget
-    return "groups" if many or long else "joint"
+    return "joint" if holds(chosen, room, min(profile.trained_tokens)) else "groups"
+
+
+def holds(chosen: Patches, room: Room, tokens: int) -> bool:
+    """Whether one sequence holds all patches at so many tokens each."""
+    return not _too_many(chosen, room.profile) and room.length(chosen, tokens) <= room.budget
 
 
 def joint(chosen: Patches, room: Room, seed: int) -> tuple[int, tuple[Window, ...]]:
@@ -186,8 +189,12 @@ def _window(shares: Patches, tokens: int) -> Window:
     return Window(slides=tuple(SlideShare(slide=s, patches=tuple(p)) for s, p in shares.items()), tokens=tokens)
 
 
+def _too_many(chosen: Patches, profile: Profile) -> bool:
+    return profile.max_slides is not None and len(chosen) > profile.max_slides
+
+
 def _check_slides(plan: Strategy, chosen: Patches, profile: Profile) -> None:
-    if profile.max_slides is not None and len(chosen) > profile.max_slides:
+    if _too_many(chosen, profile):
         raise ModelError(
             f"plan {plan}, profile {profile.name}",
             f"{len(chosen)} slides in one part; the checkpoint was trained for at most {profile.max_slides}",

@@ -6,6 +6,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,12 +95,15 @@ def _choosers(stores: Mapping[str, PatchStore], work: Work) -> tuple[Choose, Cho
     """How `--max-patches` and `--fine-patches` are chosen; where tokens decide, every patch is encoded when asked."""
     settings = work.settings.report
 
-    def novel(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+    @cache  # a plan asks again when not all fit
+    def by_tokens() -> Choose:
         assert work.model.profile
         # the store that the plan will need serves both
         grid = fine_tokens(work.model.profile) if settings.plan == "mixed" else 1
-        rows = {s: _tokens(s, grid, work).read(0, len(store), 1)[:, 0] for s, store in stores.items()}
-        return farthest(rows)(patches, budget, seed)
+        return farthest({s: _tokens(s, grid, work).read(0, len(store), 1)[:, 0] for s, store in stores.items()})
+
+    def novel(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+        return by_tokens()(patches, budget, seed)
 
     return at_random if settings.select == "random" else novel, novel
 
