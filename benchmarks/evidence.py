@@ -18,9 +18,9 @@ from pathlib import Path
 import click
 import machine
 import numpy as np
-from scipy.stats import binomtest
 
 from workflows.phantom.evidence import Look, measure_evidence
+from workflows.phantom.scoring import wilson
 
 MOST = 0.05
 
@@ -53,11 +53,11 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
 
 def _print(name: str, looks: list[Look]) -> None:
     hits = sum(look.hit for look in looks)
-    interval = binomtest(hits, len(looks)).proportion_ci(method="wilson")
+    low, high = wilson(hits, len(looks))
     chance = np.mean([look.slide_share for look in looks])
     top, random = (np.array([getattr(look, f"without_{k}") for look in looks]) for k in ("top", "random"))
     print(
-        f"{name}: first patch in the lesion {hits / len(looks):.3f} ({interval.low:.3f}–{interval.high:.3f}), "
+        f"{name}: first patch in the lesion {hits / len(looks):.3f} ({low:.3f}–{high:.3f}), "
         f"a random patch of the slide {chance:.3f}"
     )
     print(

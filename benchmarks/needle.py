@@ -20,11 +20,11 @@ from pathlib import Path
 import click
 import machine
 import numpy as np
-from scipy.stats import binomtest
 
 from workflows.checkpoints import Model
 from workflows.phantom.needle import READERS, Reading, build_bank, compose, read
 from workflows.phantom.pathology import ORGANS
+from workflows.phantom.scoring import wilson
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ModelSettings
 
@@ -102,12 +102,12 @@ def _print(rows: list[Row]) -> None:
     for key in dict.fromkeys((row.patches, row.lesion, row.reader) for row in rows):
         some = [row for row in rows if (row.patches, row.lesion, row.reader) == key]
         hits = sum(row.reading.diseased for row in some)
-        interval = binomtest(hits, len(some)).proportion_ci(method="wilson")
+        low, high = wilson(hits, len(some))
         exact = np.mean([row.reading.exact for row in some])
         tokens, seconds = np.mean([row.reading.tokens for row in some]), np.mean([row.seconds for row in some])
         print(
             f"{key[0]:>8,}{key[1] or 'none':>8}  {key[2]:20}{len(some):>4}{hits / len(some):>10.3f}"
-            f"{interval.low:>8.3f}–{interval.high:.3f}{exact:>8.3f}{tokens:>9,.0f}{seconds:>7.1f}"
+            f"{low:>8.3f}–{high:.3f}{exact:>8.3f}{tokens:>9,.0f}{seconds:>7.1f}"
         )
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import click
 import machine
-from scipy.stats import binomtest
 
 from workflows.phantom.robust import HANDLINGS, measure_robustness
+from workflows.phantom.scoring import wilson
 
 
 @click.command()
 @click.option("--seed", default=500_000, show_default=True, help="First seed within the test split.")
-@click.option("--parts", default=60, show_default=True, help="Of one to four slides.")
+@click.option("--parts", default=60, show_default=True, help="Of two to five slides.")
 @click.option("--model", default="phantom", show_default=True)
 @click.option("--workers", default=2, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
@@ -35,12 +35,12 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
     if as_json:
         print(json.dumps({"parts": parts, "same_words": counts}, indent=1))
         return
-    print(f"phantom robustness: seed {seed}, {parts} parts of 1 to 4 slides, model {model}")
+    print(f"phantom robustness: seed {seed}, {parts} parts of 2 to 5 slides, model {model}")
     print(machine.describe())
     print(f"{'handling':20}{'same words, extent and slides':>32}{'95 % Wilson':>16}")
     for name, count in counts.items():
-        interval = binomtest(count, parts).proportion_ci(method="wilson")
-        print(f"{name:20}{f'{count} of {parts}':>32}{interval.low:>10.3f}–{interval.high:.3f}")
+        low, high = wilson(count, parts)
+        print(f"{name:20}{f'{count} of {parts}':>32}{low:>10.3f}–{high:.3f}")
 
 
 if __name__ == "__main__":

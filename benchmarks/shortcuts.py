@@ -26,6 +26,7 @@ from workflows.phantom.hardness import (
     small_lesions,
     tower_features,
 )
+from workflows.phantom.scoring import wilson
 from workflows.phantom.shortcuts import KINDS, chance, right_diagnosis, train_shortcut
 from workflows.phantom.train import training_pool
 from wsi_pipeline.settings import ModelSettings
@@ -50,14 +51,13 @@ def main(pool: Path, seed: int, each: int, sweep: int, model: str, workers: int,
         benign = benign_slides(work / "benign", seed + 10_000, 16, workers)
         slides = [case.slide for case in cases]
         trained = training_pool(pool, workers)
-        right: dict[str, float] = {
-            kind: right_diagnosis(train_shortcut(kind, trained, keep=pool), slides) for kind in KINDS
-        }
-        contrasts = {1.0: (len(cases), model_right(reader, cases, work / "small"))}
+        classifiers = {kind: train_shortcut(kind, trained, keep=pool) for kind in KINDS}
+        right = {f"classifier of the {kind}": right_diagnosis(c, slides) for kind, c in classifiers.items()}
+        contrasts = {1.0: (model_right(reader, cases, work / "small"), len(cases))}
         for number, contrast in enumerate(CONTRASTS[1:], 1):
             at = work / f"contrast-{contrast}"
             some = small_lesions(at, seed + 20_000 * number, sweep, workers, contrast)
-            contrasts[contrast] = (len(some), model_right(reader, some, at))
+            contrasts[contrast] = (model_right(reader, some, at), len(some))
         plain = {s.store: plain_features(s) for s in [*slides, *benign]}
         tower = {s.store: tower_features(reader, s, work / "small") for s in [*slides, *benign]}
         found: dict[str, list[bool]] = {"random": [], "farthest, plain features": [], "farthest, tokens": []}
@@ -71,7 +71,7 @@ def main(pool: Path, seed: int, each: int, sweep: int, model: str, workers: int,
         "chance": chance(slides),
         "right": right,
         "contrast": contrasts,
-        "found": {name: float(np.mean(hits)) for name, hits in found.items()},
+        "found": {name: sum(hits) for name, hits in found.items()},
     }
     if as_json:
         print(json.dumps(result, indent=1))
@@ -80,15 +80,19 @@ def main(pool: Path, seed: int, each: int, sweep: int, model: str, workers: int,
     print(machine.describe())
     print("\nexact diagnosis; classifiers are told the organ and that there is a lesion, the model neither")
     print(f"  {'chance':28}{result['chance']:.3f}")
-    for kind, rate in right.items():
-        print(f"  {f'classifier of the {kind}':28}{rate:.3f}")
-    print(f"  {f'model {Path(model).name}':28}{contrasts[1.0][1]:.3f}")
+    for name, hits in {**right, f"model {Path(model).name}": contrasts[1.0][0]}.items():
+        print(_row(name, hits, len(cases)))
     print("\nexact diagnosis of the model by contrast of the lesion")
-    for contrast, (n, rate) in contrasts.items():
-        print(f"  {contrast:<6}{rate:.3f}  (n = {n})")
+    for contrast, (hits, of) in contrasts.items():
+        print(_row(f"{contrast:.2f}", hits, of))
     print(f"\na lesion patch is among {_CHOSEN:.0%} of the patches of 12 slides, chosen by")
-    for name, rate in result["found"].items():
-        print(f"  {name:28}{rate:.3f}")
+    for name, hits in result["found"].items():
+        print(_row(name, hits, len(cases)))
+
+
+def _row(name: str, hits: int, of: int) -> str:
+    low, high = wilson(hits, of)
+    return f"  {name:28}{hits / of:.3f}  ({hits} of {of}; {low:.3f}–{high:.3f})"
 
 
 if __name__ == "__main__":

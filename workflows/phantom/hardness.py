@@ -57,8 +57,8 @@ def benign_slides(work: Path, seed: int, each: int, workers: int) -> list[PoolSl
     return list(build_pool(work, [part.slides[0] for part in parts], workers))
 
 
-def model_right(model: Model, cases: Sequence[SmallLesion], work: Path) -> float:
-    """Share of parts whose diagnosis the checkpoint gets exactly."""
+def model_right(model: Model, cases: Sequence[SmallLesion], work: Path) -> int:
+    """How many parts the checkpoint gives exactly the right diagnosis."""
     hits = []
     for case in cases:
         store = PatchStore(case.slide.store)
@@ -69,7 +69,7 @@ def model_right(model: Model, cases: Sequence[SmallLesion], work: Path) -> float
         plan = model.plan(part, {name: len(store)}, settings)
         draft = draft_part(part, plan, model.writer, {name: store}, {name: tokens}, settings.report)
         hits.append(score("", said_in_draft(draft, [name]), case.part).exact)
-    return float(np.mean(hits))
+    return sum(hits)
 
 
 def encoded(model: Model, slide: PoolSlide, work: Path) -> TokenStore:

@@ -61,12 +61,12 @@ def measure_robustness(
     Args:
         work: folder for slides and results; each is deleted once read.
         seed: first test seed.
-        parts: how many, of one to four slides.
+        parts: how many, of two to five slides.
         model: checkpoint.
         workers: processes.
         handlings: which.
     """
-    drawn = [draw_case(seed + n, "test", slides=1 + n % 4).parts[0] for n in range(parts)]
+    drawn = [draw_case(seed + n, "test", slides=2 + n % 4).parts[0] for n in range(parts)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         yield from pool.map(_compare, [work] * parts, range(parts), drawn, [model] * parts, [handlings] * parts)
 

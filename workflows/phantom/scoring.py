@@ -106,16 +106,21 @@ def bucket_of(slides: int) -> str:
     return next(name for name, (low, high) in BUCKETS.items() if low <= slides <= high)
 
 
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share, after Wilson (1927)."""
+    interval = binomtest(hits, of).proportion_ci(method="wilson")
+    return round(float(interval.low), 4), round(float(interval.high), 4)
+
+
 def rates(scores: Iterable[Score]) -> dict[str, Any]:
     """Shares, `n` they rest on, and the 95 % Wilson interval of `exact`; None where there is nothing to divide by."""
     rows = list(scores)
-    right = sum(s.exact for s in rows)
-    interval = binomtest(right, len(rows)).proportion_ci(method="wilson") if rows else None
+    low, high = wilson(sum(s.exact for s in rows), len(rows)) if rows else (None, None)
     return {
         "n": len(rows),
         "exact": _share([s.exact for s in rows]),
-        "low": round(float(interval.low), 4) if interval else None,
-        "high": round(float(interval.high), 4) if interval else None,
+        "low": low,
+        "high": high,
         "name": _share([s.name for s in rows]),
         "slides": _share([s.slides for s in rows]),
         "extent": _share([s.extent for s in rows]),

@@ -152,15 +152,15 @@ def said_by(shortcut: Shortcut, organ: Organ, slides: Sequence[PatchStore]) -> S
     return Said(specimen, ((organ.diagnoses[found].text, "", named),))
 
 
-def right_diagnosis(shortcut: Shortcut, slides: Sequence[PoolSlide]) -> float:
-    """Share of slides whose lesion is the likeliest among those of the organ: organ and that there is one are told."""
+def right_diagnosis(shortcut: Shortcut, slides: Sequence[PoolSlide]) -> int:
+    """How many slides' lesion is the likeliest among those of the organ: organ and that there is one are told."""
     hits = []
     for slide in slides:
         seen = evidence(shortcut.kind, PatchStore(slide.store), slide.file_bytes)[None]
         lesions = slide.organ.lesions
         own = [number_of(slide.organ, d) for d in lesions]
         hits.append(lesions[int(shortcut.probabilities(seen)[0, own].argmax())] == slide.diagnosis)
-    return float(np.mean(hits))
+    return sum(hits)
 
 
 def chance(slides: Sequence[PoolSlide]) -> float:
