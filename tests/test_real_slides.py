@@ -8,7 +8,10 @@ import pytest
 
 import wsi_pipeline as wp
 from tests.conftest import as_slide
-from tilers.tile import tile
+from tilers.geometry import make_grid, window
+from tilers.readers import open_slide
+from tilers.resample import area_average
+from tilers.tile import patch_level, read_patch, tile
 from workflows.run import exit_code, run
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings, gather
@@ -77,6 +80,35 @@ def test_tcga_jpeg2000_is_close_in_both_readers(real_slides: Path, tmp_path: Pat
     for i in range(len(stores[0])):
         # level 1 has a downsample of 2.0005: OpenSlide interpolates between its pixels, tiffslide does not
         assert np.abs(stores[0].patches[i].astype(int) - stores[1].patches[i]).mean() < 6
+
+
+@pytest.mark.parametrize(("name", "mpp"), [("CMU-1-Small-Region", None), ("TCGA-CR-7395-01A-01-TS1", 0.5)])
+def test_the_direct_reader_has_the_pixels_of_openslide(real_slides: Path, name: str, mpp: float | None) -> None:
+    path = real_slides / f"svs/{name}.svs"
+    opened = open_slide(path)
+    assert opened.reader.name == "direct", opened.refused
+    reference = open_slide(path, "openslide").reader
+    allowed = 1 if mpp else 0  # JPEG 2000
+    width, height = reference.size
+    for x in range(-50, width, 700):
+        for y in range(-50, height, 500):
+            area = (0, x, y, 333, 257)
+            assert np.abs(opened.reader.read(*area).astype(int) - reference.read(*area)).max() <= allowed, area
+
+
+def test_real_patches_are_close_to_the_exact_average(real_slides: Path) -> None:
+    reader = open_slide(real_slides / "svs/CMU-1-Small-Region.svs").reader
+    assert reader.mpp_xy
+    mpp = reader.mpp_xy[0]
+    grid = make_grid(reader.bounds, 512, 1.0, mpp)
+    whole = [(x, y) for x, y in grid.origins if x + grid.step <= reader.size[0] and y + grid.step <= reader.size[1]]
+    assert len(whole) >= 4
+    for x, y in whole:
+        area = window(x, y, (grid.step, grid.step), 1.0)
+        exact = area_average(reader.read(0, area.x, area.y, area.width, area.height), area.crop, (512, 512))
+        got, _ = read_patch(reader, grid, patch_level(reader, 1.0, mpp), (int(x), int(y)), 512)
+        noise = ((got.astype(float) - exact) ** 2).mean()
+        assert noise == 0 or 10 * np.log10(255**2 / noise) >= 40, (x, y, noise)
 
 
 def test_the_overview_scale_slide_needs_to_be_told(real_slides: Path, tmp_path: Path) -> None:

@@ -83,6 +83,17 @@ def test_specks_of_a_few_cells_get_patches_and_blank_glass_none(tmp_path: Path) 
     assert not len(survey(Slide("blank", tmp_path / "blank.svs"), TileSettings()).candidates)
 
 
+@pytest.mark.parametrize("condition", ["coverslip edge", "folds", "bubbles"])
+def test_what_lies_on_the_glass_hides_no_tissue_and_is_none(tmp_path: Path, condition: str) -> None:
+    truth = make_glass(tmp_path / "s.svs", condition, 3)
+    found = survey(Slide("s", tmp_path / "s.svs"), TileSettings())
+    share = tissue_fractions(truth.tissue, found.grid)
+    kept = np.zeros(len(share), bool)
+    kept[found.candidates] = True
+    assert kept[share >= 0.05].mean() >= 0.99
+    assert (share[kept] > 0).mean() >= 0.90
+
+
 def test_pale_rims_belong_to_the_tissue_they_surround() -> None:
     y, x = np.mgrid[0:300, 0:400]
     away = np.hypot(y - 150, x - 200)

@@ -33,6 +33,11 @@ def jpeg2000(tile: Pixels) -> bytes:
     return bytes(imagecodecs.jpeg2k_encode(tile, level=60, codecformat="J2K", mct=False))
 
 
+def jpeg2000_ycbcr(tile: Pixels) -> bytes:
+    """A bare codestream whose components are YCbCr, which only the TIFF says."""
+    return jpeg2000(np.asarray(Image.fromarray(tile).convert("YCbCr")))
+
+
 LAYOUTS: dict[str, tuple[Encode, int, int, bool]] = {
     "ycbcr 4:4:4": (jpeg("444"), 7, 6, False),
     "ycbcr 4:2:2": (jpeg("422"), 7, 6, False),
@@ -41,6 +46,7 @@ LAYOUTS: dict[str, tuple[Encode, int, int, bool]] = {
     "rgb": (jpeg_rgb, 7, 2, False),
     "rgb, shared tables": (jpeg_rgb, 7, 2, True),
     "jpeg 2000 rgb": (jpeg2000, 33005, 2, False),
+    "jpeg 2000 ycbcr": (jpeg2000_ycbcr, 33003, 2, False),
 }
 """Encoder, TIFF compression, photometric, and whether tables are shared."""
 

@@ -7,14 +7,17 @@ import pytest
 
 from reporters.confidence import Calibration
 from tests.workflows.conftest import SMALL
+from workflows.checkpoints import Model
 from workflows.phantom.cohort import draw_case
 from workflows.phantom.evaluate import WHOLE, Readers, draw_cohort, measure
+from workflows.phantom.hardness import encoded
 from workflows.phantom.pathology import ORGANS
 from workflows.phantom.pool import build_pool
 from workflows.phantom.robust import HANDLINGS, measure_robustness
 from workflows.phantom.scoring import NOTHING, Said, rates, score, truth_of
 from workflows.phantom.shortcuts import KINDS, right_diagnosis, said_by, train_shortcut
 from wsi_pipeline.models import find_checkpoint
+from wsi_pipeline.settings import ModelSettings
 from wsi_pipeline.store.patches import PatchStore
 
 
@@ -72,9 +75,16 @@ def test_the_shipped_checkpoint_is_small_and_its_calibration_its_own() -> None:
 
 def test_slides_may_be_renamed_and_come_in_another_order(tmp_path: Path) -> None:
     some = [h for h in HANDLINGS if h.name in ("renamed", "reordered")]
-    (same,) = measure_robustness(tmp_path, 900_005, 1, workers=1, handlings=some)
+    (same,) = measure_robustness(tmp_path, 900_010, 1, workers=1, handlings=some)
     assert same == {"renamed": True, "reordered": True}
     assert not any(p.is_file() for p in tmp_path.rglob("*"))
+
+
+def test_kept_tokens_are_those_of_the_model_that_reads(tmp_path: Path, gemma: Path) -> None:
+    (slide,) = build_pool(tmp_path, draw_case(1, "test", slides=1, **SMALL).parts[0].slides, 1)
+    models = [Model(ModelSettings(name=name)) for name in ("phantom", str(gemma))]
+    kept = [encoded(model, slide, tmp_path) for model in models]
+    assert [tokens.facts.revision for tokens in kept] == [model.revision for model in models]
 
 
 def test_a_thumbnail_classifier_sees_a_slide_and_names_its_suspect(tmp_path: Path) -> None:

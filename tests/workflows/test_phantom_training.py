@@ -13,28 +13,70 @@ from workflows.phantom.contents import CONTENTS, artefact, mimic_of
 from workflows.phantom.examples import examples
 from workflows.phantom.labels import Labelled, cell_targets
 from workflows.phantom.lessons import LearntSlide, Lessons, merged_report
-from workflows.phantom.pathology import ORGANS
+from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 from workflows.phantom.recipe import QUICK
+from workflows.phantom.seeds import case_seed
+from workflows.phantom.sheets import LESIONS, Sheets, draw_sheet
 from workflows.phantom.train import PROFILE, train
 from wsi_pipeline.events import listening
 
 
-def test_quarters_take_their_truth_along() -> None:
-    """Patches whose grey level is their content: whatever is turned and mixed, the two must still agree."""
+def test_patches_of_sheets_take_their_truth_along() -> None:
+    """Sheets whose grey level is their content: however patches are cut, turned and mixed, the two must still agree."""
     kinds = torch.tensor([0, 1, 5, mimic_of(2), artefact("blood"), artefact("blur")])
-    images = (20 + 10 * kinds).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 28, 28, 3)
-    shares = torch.zeros(len(kinds), 4, 4, CONTENTS)
-    shares[torch.arange(len(kinds)), :, :, kinds] = 1
-    patches = Labelled(images, torch.zeros(len(kinds), dtype=torch.long), shares)
-    (whole,) = cell_targets(patches, (1,)).values()
+    content = kinds.view(-1, 1, 1).expand(-1, 98, 98).clone()
+    content[:, 49:] = kinds.flip(0).view(-1, 1, 1)
+    images = (20 + 10 * content).to(torch.uint8)[..., None].expand(-1, -1, -1, 3)
+    sheets = Sheets(images.numpy(), np.zeros(len(kinds), np.int64), content.to(torch.uint8).numpy())
+    shares = torch.nn.functional.one_hot(kinds, CONTENTS).float()[:, None, None].expand(-1, 4, 4, -1)
+    plain = (20 + 10 * kinds).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 28, 28, 3)
+    (whole,) = cell_targets(Labelled(plain, torch.zeros_like(kinds), shares), (1,)).values()
     classes = whole[:, 0].argmax(-1)
     assert len(set(classes.tolist())) == len(kinds)
-    pixels, targets = next(examples(patches, (1, 4), batch=64, seed=0))
-    quarters = pixels.mean(1).unflatten(2, (2, -1)).unflatten(1, (2, -1)).mean((2, 4)).flatten(1)
-    nearest = (quarters.flatten()[:, None] - (images[:, 0, 0, 0].float() / 127.5 - 1)).abs().argmin(-1)
-    assert (targets[4].flatten(0, 1).argmax(-1) == classes[nearest]).float().mean() > 0.9  # stain is varied, too
-    assert (quarters.std(1) > 0.01).float().mean() > 0.3
-    assert torch.allclose(targets[1].sum(-1), torch.ones(64, 1))
+    pixels, targets = next(examples(sheets, 28, (1, 4), batch=256, seed=0))
+    quarters = pixels.mean(1).unflatten(2, (2, -1)).unflatten(1, (2, -1)).movedim(3, 2).flatten(3).flatten(1, 2)
+    nearest = (quarters.mean(-1)[..., None] - (plain[:, 0, 0, 0].float() / 127.5 - 1)).abs().argmin(-1)
+    even = quarters.std(-1) < 1e-3  # no border runs through this quarter
+    assert even.float().mean() > 0.5
+    assert (targets[4].argmax(-1) == classes[nearest])[even].float().mean() > 0.9  # stain is varied, too
+    assert (quarters.mean(-1).std(1) > 0.01).float().mean() > 0.3
+    assert torch.allclose(targets[1].sum(-1), torch.ones(256, 1))
+
+
+def test_a_sheet_shows_what_its_content_says_where_it_says_it() -> None:
+    pen = np.zeros((1, 1), bool)
+    for n in range(60):
+        image, _, content = draw_sheet(case_seed(LESIONS.first + n, "train"), LESIONS, 392)
+        pen = content == artefact("pen")
+        if pen.mean() > 0.01:
+            break
+    dark = 255 - image.min(2).astype(float)
+    for moved in (np.roll(pen, 28, 0), np.roll(pen, -28, 1), pen.T, pen[::-1]):
+        assert dark[moved & ~pen].mean() < dark[pen].mean() - 20
+
+
+def test_lessons_may_be_large_and_mix_two_grids() -> None:
+    rng = np.random.default_rng(0)
+
+    def slide(organ: Organ, diagnosis: Diagnosis, extensive: bool) -> LearntSlide:
+        lesion = np.zeros(20, bool)
+        lesion[: 6 if extensive else 2] = diagnosis != organ.benign
+        rows = rng.normal(size=(20, 4, 8)).astype(np.float16) + 9 * lesion[:, None, None]
+        return LearntSlide(organ, diagnosis, extensive, (rows.astype(np.float16),), lesion, ~lesion)
+
+    slides = [slide(o, d, extensive) for o in ORGANS for d in o.diagnoses for extensive in (False, True)]
+    lessons = Lessons(slides, 1)
+    fine: dict[bool, list[bool]] = {False: [], True: []}
+    for _ in range(30):
+        lesson = lessons.part(3, (1, 4), most=90)
+        assert lesson.truth
+        assert [len(patches) for patches in lesson.tokens] == [len(truth) for truth in lesson.truth.patches]
+        assert {len(patch) for patches in lesson.tokens for patch in patches} == {1, 4}
+        for patch in (patch for patches in lesson.tokens for patch in patches):
+            fine[bool(patch.mean() > 4)].append(len(patch) == 4)
+    assert np.mean(fine[True]) > np.mean(fine[False]) + 0.2
+    assert max(len(patches) for patches in lessons.part(3, (4,), most=90).tokens) > 20
+    assert {len(patch) for patches in lessons.part(2, (4,)).tokens for patch in patches} == {4}
 
 
 def test_concluding_is_learnt_from_given_lines() -> None:

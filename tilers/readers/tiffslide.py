@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import tifffile
 import tiffslide
 from numpy.typing import NDArray
 
@@ -12,6 +13,7 @@ from tilers.geometry import Box
 from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, check_tile, number, within
 from tilers.readers.ome import ome_mpp
 from wsi_pipeline.cases.location import Location
+from wsi_pipeline.errors import SlideError
 
 
 class TiffSlideReader:
@@ -19,6 +21,7 @@ class TiffSlideReader:
 
     Raises:
         tiffslide.TiffFileError: it cannot be opened; other errors of tifffile pass through.
+        SlideError: it would show wrong colours.
     """
 
     name = "tiffslide"
@@ -28,6 +31,7 @@ class TiffSlideReader:
         for series in self._slide.ts_tifffile.series:
             for level in series.levels:
                 level.keyframe.nodata = 255  # a tile that is not there is glass; tifffile makes it black
+                _check_colours(level.keyframe)
         for level in range(self._slide.level_count):
             height, width = self._slide.zarr_group[str(level)].chunks[:2]
             check_tile(int(width), int(height))
@@ -65,3 +69,10 @@ class TiffSlideReader:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+
+
+def _check_colours(page: tifffile.TiffPage) -> None:
+    """Refuse what tifffile decodes to wrong colours without a word: JPEG 2000 components that are YCbCr (measured)."""
+    if page.compression == tifffile.COMPRESSION.APERIO_JP2000_YCBC:
+        reason = "holds JPEG 2000 in YCbCr, which tiffslide takes for RGB"
+        raise SlideError(page.parent.filename, reason, "copy it here and read it with another --reader")

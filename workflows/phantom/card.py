@@ -20,21 +20,21 @@ job run offline and its quality measurable.
 {phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min, writer {writer} min (slides
 that an earlier, stopped run had made are not counted).
 
-1. {patches:,} patches: of {slides:,} slides of the training seeds, {benign} normal ones per organ and {per_lesion} of
-   every other diagnosis, made and tiled by the pipeline itself, and of {lesion_sheets:,} sheets crowded with lesions
-   and {mimic_sheets:,} crowded with mimics.
-2. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
-   mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps), as many patches with a
-   lesion as without, half of them put together from quarters of two.
-3. The language model learns to write the report of parts composed patch by patch of those slides, 1 to 12 slides, at
-   1 and 4 tokens per patch, to conclude from given lines, and to merge the conclusions of windows ({cycles} steps; the
-   loss is on the answer, three auxiliary heads are thrown away).
+1. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
+   mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps): of patches cut anywhere
+   from {lesion_sheets:,} sheets crowded with lesions and {mimic_sheets:,} crowded with mimics, half of them put
+   together from quarters of two.
+2. {slides:,} other slides of the training seeds, {benign} normal ones per organ and {per_lesion} of every other
+   diagnosis, are made, tiled and encoded by the pipeline itself: {patches:,} patches the tower has never seen.
+3. The language model learns to write the report of parts composed patch by patch of those slides, 1 to 12 slides of up
+   to some 480 patches, at 1 and 4 tokens per patch and at both, to conclude from given lines, and to merge the
+   conclusions of windows ({cycles} steps; the loss is on the answer, three auxiliary heads are thrown away).
 
 ## Input
 
 112 px per patch, 16 native tokens averaged to 4 or 1; every slide opens with `Slide n:`, repeated after every
 6 (T = 4) or 8 (T = 1) patches and at its end; full-attention layers carry no positions. `wsi_profile.json` holds
-the same for programs. Plans: `joint`; `groups` and `windows` with a merging pass.
+the same for programs. Plans: `joint` and `mixed`; `groups` and `windows` with a merging pass.
 
 ## On held-out slides (calibration seeds; composed parts, from tokens)
 

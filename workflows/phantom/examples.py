@@ -1,34 +1,43 @@
-"""Patches for the tower to learn from, drawn without end: turned, stained anew, and put together from quarters."""
+"""Patches for the tower to learn from, cut from sheets without end: turned, stained anew, mixed in quarters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from workflows.phantom.contents import CONTENTS
 from workflows.phantom.labels import Labelled, cell_targets
-from workflows.phantom.layout import SHOWN_FROM
 from workflows.phantom.pathology import ORGANS
+from workflows.phantom.pool import CELLS
+from workflows.phantom.sheets import Sheets
 
 _MIXED = 0.5
 """Share of patches that hold quarters of another one of the same organ."""
 
 
 def examples(
-    patches: Labelled, grids: tuple[int, ...], batch: int, seed: int
+    sheets: Sheets, pixels: int, grids: tuple[int, ...], batch: int, seed: int
 ) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
-    """Pixels and targets as `train_tower` takes them; patches with a lesion are drawn as often as those without."""
+    """Batches of patches, and targets as `train_tower` takes them.
+
+    Args:
+        sheets: of all organs.
+        pixels: edge of a patch, a multiple of `CELLS`.
+        grids: T of the targets.
+        batch: patches at a time.
+        seed: of all that is drawn.
+    """
+    rng = np.random.default_rng([seed, 9])
     random = torch.Generator().manual_seed(seed)
-    drawn_by = _even(patches).cumsum(0)
-    drawn_by = (drawn_by / drawn_by[-1]).float()
-    by_organ = [torch.nonzero(patches.organs == organ)[:, 0] for organ in range(len(ORGANS))]
+    by_organ = [np.flatnonzero(sheets.organs == organ) for organ in range(len(ORGANS))]
     while True:
-        rows = torch.searchsorted(drawn_by, torch.rand(batch, generator=random)).clamp_max(len(patches.organs) - 1)
-        some = patches.rows(rows)
-        chance = torch.rand(batch, generator=random)
-        own = [by_organ[int(organ)] for organ in some.organs]
-        others = patches.rows(torch.stack([rows[int(p * len(rows))] for p, rows in zip(chance, own, strict=True)]))
+        rows = rng.integers(len(sheets.organs), size=batch)
+        some = _cut(sheets, rows, pixels, rng)
+        others = _cut(sheets, np.array([rng.choice(by_organ[organ]) for organ in some.organs]), pixels, rng)
         quarters = torch.rand((batch, 2, 2), generator=random) < 0.5
         quarters &= (torch.rand(batch, generator=random) < _MIXED)[:, None, None]
         turn = int(torch.randint(8, (1,), generator=random))
@@ -48,6 +57,18 @@ def turned(images: Tensor, turn: int) -> Tensor:
     return torch.rot90(mirrored, turn % 4, (1, 2))
 
 
+def _cut(sheets: Sheets, rows: NDArray[np.int64], pixels: int, rng: np.random.Generator) -> Labelled:
+    """A patch from anywhere on each of the sheets in `rows`."""
+    places = rng.integers(sheets.images.shape[1] - pixels + 1, size=(len(rows), 2))
+    windows = [(row, slice(y, y + pixels), slice(x, x + pixels)) for row, (y, x) in zip(rows, places, strict=True)]
+    content = torch.from_numpy(np.stack([sheets.content[window] for window in windows])).long()
+    edge = pixels // CELLS
+    cells = content.view(-1, CELLS, edge, CELLS, edge).transpose(2, 3).flatten(3)
+    counts = torch.zeros(*cells.shape[:3], CONTENTS).scatter_add_(3, cells, torch.ones(cells.shape))
+    images = torch.from_numpy(np.stack([sheets.images[window] for window in windows]))
+    return Labelled(images, torch.from_numpy(sheets.organs[rows]), counts / edge**2)
+
+
 def _quartered(images: Tensor, others: Tensor, quarters: Tensor) -> Tensor:
     """(n, s, s, c) `images`, and `others` where (n, 2, 2) `quarters` say so."""
     half = images.shape[1] // 2
@@ -61,10 +82,3 @@ def _stained(images: Tensor, random: torch.Generator) -> Tensor:
     table = ((torch.arange(256) + 1) / 256) ** power * 2 - 1
     levels = images.permute(0, 3, 1, 2).flatten(2)
     return table.gather(2, levels.long()).view(len(images), 3, *images.shape[1:3])
-
-
-def _even(patches: Labelled) -> Tensor:
-    """Weights that draw as many patches with a lesion as without."""
-    lesion = patches.lesion > SHOWN_FROM
-    share = lesion.double().mean().clamp(1e-3, 1 - 1e-3)
-    return torch.where(lesion, 0.5 / share, 0.5 / (1 - share))

@@ -73,8 +73,8 @@ def model_right(model: Model, cases: Sequence[SmallLesion], work: Path) -> int:
 
 
 def encoded(model: Model, slide: PoolSlide, work: Path) -> TokenStore:
-    """The slide's tokens at T = 4, kept below `work`."""
-    final = work / f"{slide.store.stem}-tokens.zarr"
+    """The slide's tokens at T = 4 by this model's tower, kept below `work`."""
+    final = work / f"{slide.store.stem}-{model.revision}-tokens.zarr"
     if not final.exists():
         model.encoder.encode(PatchStore(slide.store), slide.store.stem, 4, final)
     return TokenStore(final)

@@ -15,7 +15,6 @@ from workflows.phantom import artefacts
 from workflows.phantom.contents import CONTENTS, MOST, REDRAWN, artefact, mimic_of
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 from workflows.phantom.pool import PoolSlide
-from workflows.phantom.sheets import Sheets
 from wsi_pipeline.models.pixels import pool_grid, resize
 from wsi_pipeline.store.patches import PatchStore
 
@@ -51,34 +50,12 @@ class Labelled:
     organs: Tensor
     shares: Tensor
 
-    def rows(self, index: Tensor) -> Labelled:
-        """Some of the patches."""
-        return Labelled(self.images[index], self.organs[index], self.shares[index])
-
-    @property
-    def lesion(self) -> Tensor:
-        """(n,) share of each patch under any lesion."""
-        return self.shares[..., 1:MOST].float().sum(-1).mean((1, 2))
-
 
 def labelled_pool(slides: list[PoolSlide], pixels: int) -> Labelled:
     """All patches of the pool."""
     images = torch.cat(list(small_patches(slides, pixels)))
     organs = [ORGANS.index(slide.organ) for slide in slides for _ in slide.shares]
     return Labelled(images, torch.tensor(organs), torch.from_numpy(np.concatenate([s.shares for s in slides])))
-
-
-def labelled_sheets(sheets: list[Sheets]) -> Labelled:
-    """All patches of the sheets."""
-    images, organs, shares = (
-        torch.from_numpy(np.concatenate([getattr(s, name) for s in sheets])) for name in ("images", "organs", "shares")
-    )
-    return Labelled(images, organs, shares)
-
-
-def together(*several: Labelled) -> Labelled:
-    """One after the other."""
-    return Labelled(*(torch.cat([getattr(s, name) for s in several]) for name in ("images", "organs", "shares")))
 
 
 def small_patches(slides: list[PoolSlide], pixels: int) -> Iterator[Tensor]:

@@ -30,6 +30,12 @@ _WHOLE = 0.3
 """Share of slides that are taken as they are."""
 _SLIDES, _MOST_PARTS = {1: 40, 4: 24}, 12
 """Slides in a batch by tokens per patch, and parts at the most."""
+_FEW = 14
+"""Fewer benign patches than this are added to those of a lesion, as on the slides of the pool."""
+_LARGE_SLIDES, _LARGE_PATCHES = 4, {1: 480, 4: 200}
+"""Slides of a part of large ones at the most, and its patches by T."""
+_MIXED, _FINE, _LESION_FINE = 0.2, (0.0, 0.5), 0.7
+"""Share of batches with patches that mix two T, range of the share read at the finer, and that of lesion patches."""
 _NOISE = 0.06
 """Relative to the tokens' own standard deviation."""
 
@@ -92,18 +98,24 @@ class Lessons:
                 key = (slide.organ.name, slide.diagnosis.text, slide.extensive)
                 self._bank.lesion.setdefault(key, []).append(slide)
 
-    def part(self, slides: int, grid: int, composed: bool = True) -> TrainingCase:
-        """A part of so many slides at T = `grid`; not `composed`: of pool slides as they are, without noise."""
+    def part(self, slides: int, grids: tuple[int, ...], composed: bool = True, most: int = _FEW) -> TrainingCase:
+        """A part of so many slides, with fewer than `most` benign patches composed to each.
+
+        Args:
+            slides: how many.
+            grids: T of its patches; of two, most patches have the first, and many of those with a lesion the second.
+            composed: or of pool slides as they are, without noise.
+            most: benign patches per slide.
+        """
         organ = ORGANS[self._rng.integers(len(ORGANS))]
         findings = draw_findings(self._rng, organ, slides)
         shown = {n: finding for finding in findings for n in finding.slides}
         tokens, patches, lines = [], [], []
         for n in range(1, slides + 1):
-            rows, lesion = self._slide(organ, shown.get(n), composed)
-            pooled = pool_grid(torch.from_numpy(rows.astype(np.float32)), grid).numpy()
-            if composed:
-                pooled = pooled + _NOISE * pooled.std() * self._rng.standard_normal(pooled.shape, np.float32)
-            tokens.append(pooled)
+            rows, lesion = self._slide(organ, shown.get(n), composed, most)
+            fine = self._fine(lesion) if len(grids) > 1 else np.zeros(len(rows), bool)
+            pooled = [self._pooled(rows, grid, composed) for grid in grids]
+            tokens.append([pooled[int(k)][i] for i, k in enumerate(fine)])
             normal = number_of(organ, organ.benign)
             found = number_of(organ, shown[n].diagnosis) if n in shown else normal
             patches.append(np.where(lesion, found, normal))
@@ -111,6 +123,17 @@ class Lessons:
         return TrainingCase(
             [list(rows) for rows in tokens], write_report(organ, slides, findings), Truth(patches, lines)
         )
+
+    def _pooled(self, rows: Rows, grid: int, noisy: bool) -> NDArray[np.float32]:
+        pooled = pool_grid(torch.from_numpy(rows.astype(np.float32)), grid).numpy()
+        if noisy:
+            pooled = pooled + _NOISE * pooled.std() * self._rng.standard_normal(pooled.shape, np.float32)
+        return np.asarray(pooled, np.float32)
+
+    def _fine(self, lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which patches are read fine: some of all, and more of those that show the lesion, as a plan would pick."""
+        chance = np.where(lesion, _LESION_FINE, self._rng.uniform(*_FINE))
+        return np.asarray(self._rng.random(len(lesion)) < chance)
 
     def merge(self, windows: int, profile: Profile) -> TrainingCase:
         """The findings of so many windows of one slide each, to be merged into one conclusion that cites them."""
@@ -130,12 +153,14 @@ class Lessons:
         given = text[: text.index(f"{organ.name}, {organ.procedure};")]
         return TrainingCase((), text, given=given)
 
-    def _slide(self, organ: Organ, shown: PartFinding | None, composed: bool) -> tuple[Rows, NDArray[np.bool_]]:
+    def _slide(
+        self, organ: Organ, shown: PartFinding | None, composed: bool, most: int
+    ) -> tuple[Rows, NDArray[np.bool_]]:
         """Tokens of one slide and which of its patches show the lesion."""
         rng = self._rng
         source = self._source(organ, shown)
         view = source.tokens[rng.integers(len(source.tokens)) if composed else 0]
-        if not composed or rng.random() < _WHOLE:
+        if not composed or (most == _FEW and rng.random() < _WHOLE):
             return view, source.lesion
         lesion = view[source.lesion]
         if shown and shown.extent == "extensive" and len(lesion) > EXTENSIVE_PATCHES:
@@ -144,7 +169,10 @@ class Lessons:
         benign = np.concatenate([self._benign(organ) for _ in range(int(rng.integers(1, 3)))])
         if rng.random() < 0.5:
             benign = np.concatenate([view[source.clear], benign])
-        few = min(len(benign), int(rng.integers(2, 14)))
+        few = int(rng.integers(2, most))
+        while len(benign) < few and most > _FEW:
+            benign = np.concatenate([benign, self._benign(organ)])
+        few = min(len(benign), few)
         benign = benign[np.sort(rng.choice(len(benign), few, replace=False))]
         # lesion patches lie together: all within a stretch twice their number
         start = int(rng.integers(0, few + 1))
@@ -164,10 +192,13 @@ class Lessons:
         slide = options[self._rng.integers(len(options))]
         return slide.tokens[self._rng.integers(len(slide.tokens))][slide.clear]
 
-    def stream(self, grow: int, grids: tuple[int, ...], profile: Profile, texts: int) -> Iterator[list[TrainingCase]]:
-        """Batches without end, each of one T; parts grow from 1–3 slides to `MAX_SLIDES` over the first `grow`.
+    def stream(
+        self, grow: int, grids: tuple[int, ...], profile: Profile, texts: int, large: float
+    ) -> Iterator[list[TrainingCase]]:
+        """Batches without end, most of one T each; parts grow from 1–3 slides to `MAX_SLIDES` over the first `grow`.
 
-        One batch in `texts` is about text alone: in turns concluding from lines, and merging windows.
+        One batch in `texts` is about text alone: in turns concluding from lines, and merging windows. A share of
+        `large` among the others is one part of a few large slides.
         """
         step = 0
         while True:
@@ -179,11 +210,16 @@ class Lessons:
             if step % (2 * texts) == texts:
                 yield [self.conclude(int(self._rng.integers(1, most + 1))) for _ in range(16)]
                 continue
-            grid = int(self._rng.choice(grids))
+            some = grids if self._rng.random() < _MIXED else (int(self._rng.choice(grids)),)
+            grid = max(some)
+            if self._rng.random() < large:
+                few = int(self._rng.integers(1, min(_LARGE_SLIDES, most) + 1))
+                yield [self.part(few, some, most=_LARGE_PATCHES[grid] // few)]
+                continue
             slides = int(self._rng.integers(1, most + 1))
             # parts of about the same length waste no padding
             size = min(_MOST_PARTS, max(3, _SLIDES[min(grid, 4)] // slides))
-            yield [self.part(int(self._rng.integers(slides, min(slides + 1, most) + 1)), grid) for _ in range(size)]
+            yield [self.part(int(self._rng.integers(slides, min(slides + 1, most) + 1)), some) for _ in range(size)]
 
 
 def merged_report(organ: Organ, windows: int, findings: tuple[PartFinding, ...]) -> str:

@@ -13,11 +13,12 @@ class Recipe:
     per_lesion: int = 44
     lesion_sheets: int = 2600
     mimic_sheets: int = 2400
-    tower: tuple[tuple[int, float], ...] = ((12_000, 1e-3), (4500, 8e-4))
+    tower: tuple[tuple[int, float], ...] = ((15_000, 1e-3),)
     """Steps and highest learning rate of each cycle."""
     views: int = 4
-    writer: tuple[tuple[int, float, int], ...] = ((3000, 1.2e-3, 3), (1500, 8e-4, 2))
-    """The same, and every how many steps one is about text alone; parts grow over the first two fifths of the first."""
+    writer: tuple[tuple[int, float, int, float], ...] = ((3000, 1.2e-3, 3, 0.25), (1500, 8e-4, 4, 0.1))
+    """The same, every how many steps one is about text alone, and the share of large slides in the others; parts grow
+    over the first two fifths of the first cycle."""
     exam: int = 200
     seed: int = 0
 
@@ -27,9 +28,9 @@ QUICK = Recipe(
     per_lesion=2,
     lesion_sheets=4,
     mimic_sheets=4,
-    tower=((10, 1e-3), (10, 1e-3)),
+    tower=((10, 1e-3),),
     views=1,
-    writer=((16, 1e-3, 3), (8, 6e-4, 2)),
+    writer=((16, 1e-3, 3, 0.25), (8, 6e-4, 3, 0.25)),
     exam=4,
 )
 """Runs through every step in a minute or two."""

@@ -1,13 +1,13 @@
-"""Sheets: small scans crowded with lesions or their mimics, cut into patches in memory, for the tower alone.
+"""Sheets: small scans crowded with lesions or their mimics, for the tower alone.
 
 A slide of the pool takes a second and shows its lesion in a few of fourteen patches, a mimic in fewer. A sheet skips
-file and tiler, shows several foci of its organ side by side, and is cut at a random offset: many times the foci per
-second.
+file and tiler and shows several foci of its organ side by side. It is kept whole, at the resolution the tower sees, so
+that patches can be cut from it anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workflows.phantom.contents import CONTENTS
 from workflows.phantom.layout import Focus, SlideSpec, lay_out
 from workflows.phantom.painting import MIMICS, paint
 from workflows.phantom.pathology import ORGANS, VERSION
-from workflows.phantom.pool import CELLS, draw_contrast
+from workflows.phantom.pool import draw_contrast
 from workflows.phantom.seeds import Split, case_seed, slide_seed
 from workflows.phantom.slide import scan_painting
 from workflows.phantom.tissue import FIELD_MPP
@@ -29,9 +28,10 @@ from wsi_pipeline.models.pixels import resize
 
 _MPP = 2.0
 """Nuclei are still three pixels wide; the model's own pixels are 7 µm."""
-_EDGE_UM = 768
 _MM = 2.7
-_TISSUE_FROM = 0.1
+_PATCHES = 3.5
+"""Edge of a sheet in patches of 768 µm: a little less than `_MM`."""
+_EDGE_UM = 768 * _PATCHES
 _GROUP = 50
 
 
@@ -57,46 +57,72 @@ LOOKALIKES = Crowd("mimics", 600_000, (0, 4), (2, 7))
 
 @dataclass(frozen=True)
 class Sheets:
-    """Patches of sheets.
+    """Several sheets.
 
     Attributes:
-        images: (n, px, px, 3) uint8.
+        images: (n, side, side, 3) uint8.
         organs: (n,) place in `ORGANS`.
-        shares: (n, CELLS, CELLS, CONTENTS) share of each cell that holds each content of the organ.
+        content: (n, side, side) uint8, what of the organ each pixel shows (`workflows.phantom.contents`).
     """
 
     images: NDArray[np.uint8]
     organs: NDArray[np.int64]
-    shares: NDArray[np.float16]
+    content: NDArray[np.uint8]
 
 
 def make_sheets(root: Path, split: Split, crowd: Crowd, count: int, pixels: int, workers: int) -> Iterator[Sheets]:
-    """`count` sheets of a split's seeds, a few at a time; what lies below `root` is kept."""
+    """`count` sheets of a split's seeds, a few at a time; what lies below `root` is kept.
+
+    Args:
+        root: folder of their files, 0.6 MB a sheet at 112 pixels.
+        split, crowd, count: which of them.
+        pixels: edge of a patch as the tower sees it; that of a sheet is 3.5 times as long.
+        workers: processes.
+    """
     root.mkdir(parents=True, exist_ok=True)
     groups = [(root, split, crowd, first, min(first + _GROUP, count), pixels) for first in range(0, count, _GROUP)]
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-        yield from pool.map(_make_group, groups)
+        yield from map(_read, pool.map(_make_group, groups))
 
 
-def _make_group(job: tuple[Path, Split, Crowd, int, int, int]) -> Sheets:
-    root, split, crowd, first, last, pixels = job
-    file = root / f"{crowd.name}-v{VERSION}-{pixels}px-{first:06d}-{last:06d}.npz"
-    if not file.exists():
-        made = [_cut(case_seed(crowd.first + n, split), crowd, pixels) for n in range(first, last)]
-        partial = file.with_suffix(".partial.npz")
-        np.savez(
-            partial,
-            images=np.concatenate([s.images for s in made]),
-            organs=np.concatenate([s.organs for s in made]),
-            shares=np.concatenate([s.shares for s in made]),
-        )
-        partial.rename(file)
+def join(several: Iterable[Sheets], count: int) -> Sheets:
+    """`count` sheets in all, one after the other; in memory once."""
+    joined: Sheets | None = None
+    done = 0
+    for some in several:
+        if joined is None:
+            joined = Sheets(
+                *(np.empty((count, *a.shape[1:]), a.dtype) for a in (some.images, some.organs, some.content))
+            )
+        rows = slice(done, done + len(some.organs))
+        joined.images[rows], joined.organs[rows], joined.content[rows] = some.images, some.organs, some.content
+        done += len(some.organs)
+    if joined is None or done != count:
+        raise ValueError(f"{done} sheets, not {count}")
+    return joined
+
+
+def _read(file: Path) -> Sheets:
     known = np.load(file)
-    return Sheets(known["images"], known["organs"], known["shares"])
+    return Sheets(known["images"], known["organs"], known["content"])
 
 
-def _cut(case: int, crowd: Crowd, pixels: int) -> Sheets:
-    """One sheet, in patches."""
+def _make_group(job: tuple[Path, Split, Crowd, int, int, int]) -> Path:
+    root, split, crowd, first, last, pixels = job
+    file = root / f"v{VERSION}-{crowd.name}-{pixels}px-{first:06d}-{last:06d}.npz"
+    if not file.exists():
+        made = [
+            draw_sheet(case_seed(crowd.first + n, split), crowd, round(pixels * _PATCHES)) for n in range(first, last)
+        ]
+        images, organs, content = zip(*made, strict=True)
+        partial = file.with_suffix(".partial.npz")
+        np.savez(partial, images=np.stack(images), organs=np.array(organs), content=np.stack(content))
+        partial.rename(file)
+    return file
+
+
+def draw_sheet(case: int, crowd: Crowd, side: int) -> tuple[NDArray[np.uint8], int, NDArray[np.uint8]]:
+    """Image, place of its organ in `ORGANS`, and content of the sheet of that case seed, `side` pixels each way."""
     seed = slide_seed(case, 0, 0)
     rng = np.random.default_rng([VERSION, seed, 10])
     number = int(rng.integers(len(ORGANS)))
@@ -108,32 +134,8 @@ def _cut(case: int, crowd: Crowd, pixels: int) -> Sheets:
         for k in range(int(rng.integers(*crowd.lesions)))
     )
     spec = SlideSpec(seed, organ.name, foci, _MM, _MM, contrast=draw_contrast(rng), mpp=_MPP)
-    layout = lay_out(spec)
-    painting = paint(spec, layout, crowd.mimics)
-    image = scan_painting(spec, painting)
-    offset = rng.uniform(0, _MM * 1000 - 3 * _EDGE_UM, 2)
-    images, shares = [], []
-    for y in range(3):
-        for x in range(3):
-            top, left = offset[0] + y * _EDGE_UM, offset[1] + x * _EDGE_UM
-            if _crop(layout.tissue, top, left, FIELD_MPP).mean() < _TISSUE_FROM:
-                continue
-            images.append(_crop(image, top, left, _MPP))
-            shares.append(_cells(_crop(painting.content, top, left, FIELD_MPP)))
-    small = resize(torch.from_numpy(np.stack(images)), pixels).permute(0, 2, 3, 1).numpy() if images else None
-    return Sheets(
-        small if small is not None else np.zeros((0, pixels, pixels, 3), np.uint8),
-        np.full(len(images), number),
-        np.array(shares, np.float16).reshape(len(images), CELLS, CELLS, CONTENTS),
-    )
-
-
-def _crop(field: NDArray[np.generic], top: float, left: float, mpp: float) -> NDArray[np.generic]:
-    side, y, x = round(_EDGE_UM / mpp), round(top / mpp), round(left / mpp)
-    return field[y : y + side, x : x + side]
-
-
-def _cells(content: NDArray[np.generic]) -> NDArray[np.float16]:
-    side = content.shape[0] // CELLS
-    blocks = content[: side * CELLS, : side * CELLS].reshape(CELLS, side, CELLS, side)
-    return np.stack([(blocks == k).mean((1, 3)) for k in range(CONTENTS)], -1).astype(np.float16)
+    painting = paint(spec, lay_out(spec), crowd.mimics)
+    edge = round(_EDGE_UM / _MPP)
+    image = torch.from_numpy(scan_painting(spec, painting)[:edge, :edge])
+    middles = ((np.arange(side) + 0.5) * _EDGE_UM / side / FIELD_MPP).astype(int)
+    return resize(image[None], side)[0].permute(1, 2, 0).numpy(), number, painting.content[np.ix_(middles, middles)]

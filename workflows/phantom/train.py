@@ -27,9 +27,7 @@ from workflows.phantom.labels import (
     Labelled,
     cell_targets,
     labelled_pool,
-    labelled_sheets,
     small_patches,
-    together,
 )
 from workflows.phantom.layout import lay_out, patches_showing
 from workflows.phantom.lessons import LearntSlide, Lessons, merged_report, shows_lesion, shows_nothing
@@ -38,7 +36,7 @@ from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
 from workflows.phantom.recipe import Recipe
 from workflows.phantom.scoring import BUCKETS
 from workflows.phantom.seeds import Split, require
-from workflows.phantom.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, make_sheets
+from workflows.phantom.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, join, make_sheets
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
 from wsi_pipeline.events import emit
 from wsi_pipeline.models.pixels import pool_grid
@@ -48,7 +46,7 @@ GRIDS = (1, 4)
 """Tokens per patch the checkpoint is trained with."""
 _STREAMS = 2
 """Batches per step, a core for each; part of the recipe, whatever the machine has."""
-TRAINING = 5
+TRAINING = 6
 """Raised whenever the same recipe would train other weights, so that nothing learnt before is taken for it."""
 _TYPICAL = 1000
 """Patches whose components the tower begins with."""
@@ -59,6 +57,7 @@ PROFILE = Profile(
     name="phantom",
     native_tokens=16,
     trained_tokens=GRIDS,
+    mixes=True,
     context=8192,
     strategy="joint",
     patch_size=768,
@@ -83,7 +82,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     of them that it finished. The minutes of its card are then those of the last run.
 
     Args:
-        work: folder for what is made on the way (about 6 GB).
+        work: folder for what is made on the way (about 9 GB).
         out: folder of the checkpoint.
         recipe: sizes and seed.
         workers: processes that make slides.
@@ -95,7 +94,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     tokenizer = build_tokenizer(_all_texts())
     shape = Shape(context=PROFILE.context)
     model = build_model(shape, tokenizer, recipe.seed)
-    towers = _teach_tower(model.model.vision_tower, pool, held_out, work, recipe, shape.pixels, workers)
+    towers = _teach_tower(model.model.vision_tower, held_out, work, recipe, shape.pixels, workers)
     emit("train.measured", what="tower", **towers[-1]["accuracy"])
     slides = _learn(model, pool, shape.pixels, recipe.views, recipe.seed)
     writer = _teach_writer(model, tokenizer, slides, work, recipe)
@@ -105,7 +104,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         "recipe": asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),
         "slides": len(pool),
-        "patches": towers[-1]["patches"],
+        "patches": sum(len(slide.shares) for slide in pool),
         "held_out_patch_accuracy": towers[-1]["accuracy"],
         "held_out_exact_reports": _exact(
             WriterTrainer(model, tokenizer, PROFILE, classes=0),
@@ -126,26 +125,28 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
 
 
 def _teach_tower(
-    vision: Any, pool: list[PoolSlide], held_out: list[PoolSlide], work: Path, recipe: Recipe, pixels: int, workers: int
+    vision: Any, held_out: list[PoolSlide], work: Path, recipe: Recipe, pixels: int, workers: int
 ) -> list[dict[str, Any]]:
-    """All cycles of the vision tower; the figures of each."""
+    """All cycles of the vision tower; the figures of each.
+
+    It learns from sheets alone. What it says of the pool is then as often wrong as on slides to come, which the
+    writer must have seen to know how far to trust it.
+    """
 
     @cache
-    def patches() -> Labelled:
+    def sheets() -> Sheets:
         crowds = ((LESIONS, recipe.lesion_sheets), (LOOKALIKES, recipe.mimic_sheets))
-        sheets = [_sheets(work, crowd, count, pixels, workers) for crowd, count in crowds]
-        return together(labelled_pool(pool, pixels), *sheets)
+        made = (s for crowd, count in crowds for s in _sheets(work, crowd, count, pixels, workers))
+        return join(made, recipe.lesion_sheets + recipe.mimic_sheets)
 
     def learn(cycle: int, steps: int, rate: float) -> dict[str, Any]:
-        learnt = patches()
         if cycle == 0:
-            order = torch.randperm(len(learnt.organs), generator=torch.Generator().manual_seed(recipe.seed))
-            whiten(vision, as_pixels(learnt.images[order[:_TYPICAL]]))
+            typical, _ = next(examples(sheets(), pixels, TOWER_GRIDS, _TYPICAL, recipe.seed))
+            whiten(vision, typical)
         seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
-        streams = [examples(learnt, TOWER_GRIDS, 24, seed) for seed in seeds]
+        streams = [examples(sheets(), pixels, TOWER_GRIDS, 24, seed) for seed in seeds]
         classifier = train_tower(vision, TOWER_CLASSES, streams, steps, rate, recipe.seed + cycle)
-        accuracy = _patch_accuracy(classifier, labelled_pool(held_out, pixels))
-        return {"patches": len(learnt.images), "accuracy": accuracy}
+        return {"accuracy": _patch_accuracy(classifier, labelled_pool(held_out, pixels))}
 
     return [
         _kept(work, "tower", _sizes(recipe, tower=number + 1), vision, partial(learn, number, steps, rate))
@@ -158,10 +159,10 @@ def _teach_writer(
 ) -> list[dict[str, Any]]:
     """All cycles of the language model; the figures of each."""
 
-    def learn(cycle: int, steps: int, rate: float, texts: int) -> dict[str, Any]:
+    def learn(cycle: int, steps: int, rate: float, texts: int, large: float) -> dict[str, Any]:
         grow = 2 * steps // 5 if cycle == 0 else 0
         seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
-        streams = [Lessons(slides, seed).stream(grow, GRIDS, PROFILE, texts) for seed in seeds]
+        streams = [Lessons(slides, seed).stream(grow, GRIDS, PROFILE, texts, large) for seed in seeds]
         trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
         return {"loss": trainer.fit(streams, steps, rate)}
 
@@ -174,9 +175,12 @@ def _teach_writer(
 
 def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, Any]:
     """What of a recipe decides the weights after so many cycles of the tower, and of the writer."""
-    pool = {name: getattr(recipe, name) for name in ("seed", "benign", "per_lesion", "lesion_sheets", "mimic_sheets")}
-    sizes = pool | {"tower": recipe.tower[:tower]}
-    return sizes if writer is None else sizes | {"views": recipe.views, "writer": recipe.writer[:writer]}
+    sizes: dict[str, Any] = {name: getattr(recipe, name) for name in ("seed", "lesion_sheets", "mimic_sheets")}
+    sizes["tower"] = recipe.tower[:tower]
+    if writer is None:
+        return sizes
+    learnt = {name: getattr(recipe, name) for name in ("benign", "per_lesion", "views")}
+    return sizes | learnt | {"writer": recipe.writer[:writer]}
 
 
 def _kept(
@@ -224,12 +228,12 @@ def _all_texts() -> Iterator[str]:
                 yield merged_report(organ, 3, tuple(findings))
 
 
-def _sheets(work: Path, crowd: Crowd, count: int, pixels: int, workers: int) -> Labelled:
-    sheets: list[Sheets] = []
+def _sheets(work: Path, crowd: Crowd, count: int, pixels: int, workers: int) -> Iterator[Sheets]:
+    made = 0
     for group in make_sheets(work / "sheets", "train", crowd, count, pixels, workers):
-        sheets.append(group)
-        emit("train.sheets", crowd=crowd.name, patches=sum(len(s.images) for s in sheets))
-    return labelled_sheets(sheets)
+        made += len(group.images)
+        emit("train.sheets", crowd=crowd.name, done=made, total=count)
+        yield group
 
 
 @torch.inference_mode()
@@ -282,7 +286,7 @@ def _exact(trainer: WriterTrainer, slides: list[LearntSlide], n: int) -> dict[st
     rates = {}
     for name, (low, high) in BUCKETS.items():
         for grid in GRIDS:
-            cases = [lessons.part(int(rng.integers(low, high + 1)), grid, composed=False) for _ in range(n)]
+            cases = [lessons.part(int(rng.integers(low, high + 1)), (grid,), composed=False) for _ in range(n)]
             rates[f"{name} slides, T={grid}"] = trainer.exact_rate(cases)
     rates["merged windows"] = trainer.exact_rate([lessons.merge(int(rng.integers(2, 13)), PROFILE) for _ in range(n)])
     return rates
