@@ -51,8 +51,14 @@ def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most:
 
 
 def _concluded(said: Conclusion, names: Sequence[str], findings: Sequence[Finding], most: int) -> Sentence:
-    """A conclusion rests on the findings of the slides it names, or of all when it names none."""
-    shown = tuple(names[n - 1] for n in said.slides if 1 <= n <= len(names))
+    """A conclusion rests on the findings of the slides that show it, or of all when it names none.
+
+    Which slides those are, their own lines say; a checkpoint that wrote them rightly may still list them wrongly
+    (decision 17). Its list counts where no line says it.
+    """
+    own = tuple(f.slides[0] for f in findings if any(s.text == said.text for s in f.sentences))
+    listed = tuple(names[n - 1] for n in said.slides if 1 <= n <= len(names))
+    shown = (own or listed) if said.slides else ()
     basis = [f for f in findings if f.slides[0] in shown or not said.slides]
     evidence = strongest([e for f in basis for s in f.sentences for e in s.evidence], most)
     return inherited(said.text, evidence, tuple(f.id for f in basis)).model_copy(update={"seen_on": shown})
@@ -75,9 +81,9 @@ def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
             found.append(f"{name} has no line of its own")
         elif number in named:
             if own.text not in named[number]:
-                found.append(f"{name} is named as showing the diagnosis, but its own line says something else")
+                found.append(f"the diagnosis lists {name}, but the line of that slide says something else")
         elif own.text in somewhere:
-            found.append(f"{name} is not named as showing the diagnosis, but its own line says it does")
+            found.append(f"the diagnosis leaves out {name}, but the line of that slide says the same")
         elif own.text not in (everywhere or {usual}):
             found.append(f"{name} has a line of its own that the diagnosis does not mention")
     found += [f"slide {n} is named, and there is none of that number" for n in sorted(named) if n > len(names)]

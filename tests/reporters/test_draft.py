@@ -98,8 +98,11 @@ def test_a_diagnosis_of_no_slide_in_particular_rests_on_all() -> None:
 @pytest.mark.parametrize(
     ("text", "remark"),
     [
-        (LINES.replace("slide 1", "slides 1, 2"), "s1 is named as showing the diagnosis, but its own line"),
-        (LINES.replace("Slide 2: Normal", "Slide 2: Adenoma"), "s1 is not named as showing the diagnosis"),
+        (LINES.replace("slide 1", "slides 1, 2"), "lists s1, but the line of that slide says something else"),
+        (
+            LINES.replace("Slide 2: Normal", "Slide 2: Adenoma"),
+            "leaves out s1, but the line of that slide says the same",
+        ),
         (LINES.replace("Slide 2: Normal\n", ""), "s1 has no line of its own"),
         (LINES.replace("; slide 1", ""), "s1 has a line of its own that the diagnosis does not mention"),
         (LINES.replace("slide 1", "slides 1, 9"), "slide 9 is named, and there is none of that number"),
@@ -108,6 +111,22 @@ def test_a_diagnosis_of_no_slide_in_particular_rests_on_all() -> None:
 def test_a_draft_that_contradicts_itself_says_so(text: str, remark: str) -> None:
     (found,) = drafted(Told(text)).remarks
     assert remark in found
+
+
+@pytest.mark.parametrize(
+    ("lines", "listed", "shown"),
+    [
+        ("Slide 1: Adenoma\nSlide 2: Normal", "slide 2", ("s0",)),
+        ("Slide 1: Adenoma\nSlide 2: Adenoma", "slide 2", ("s0", "s1")),
+        ("Slide 1: Normal\nSlide 2: Normal", "slide 2", ("s1",)),
+    ],
+)
+def test_which_slides_show_a_finding_their_own_lines_say(lines: str, listed: str, shown: tuple[str, ...]) -> None:
+    draft = drafted(Told(f"{lines}\nColon, biopsy;\n- Adenoma; {listed}"))
+    (diagnosis,) = draft.diagnosis
+    assert diagnosis.seen_on == shown
+    assert {e.slide for e in diagnosis.evidence} == set(shown)
+    assert draft.remarks
 
 
 def test_what_fits_nowhere_stays_verbatim() -> None:
