@@ -125,6 +125,22 @@ def test_every_tile_is_decoded_at_most_once(tmp_path: Path, image: np.ndarray) -
     assert reader.decoded[1] == 7 * 6
 
 
+def test_tiling_decodes_no_tile_of_the_level_it_reads_twice(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, decode, seen = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 240, (4,), 0.5), JpegTiles.decode, []
+
+    def counted(codec: JpegTiles, data: bytes, scale: int) -> np.ndarray:
+        seen.append((scale, data))
+        return decode(codec, data, scale)
+
+    monkeypatch.setattr(JpegTiles, "decode", counted)
+    tile(as_slide(path), TileSettings(patch_size=128, reader="direct"), tmp_path / "p.zarr")
+    assert len(PatchStore(tmp_path / "p.zarr")) > 20
+    assert max(Counter(piece for piece in seen if piece[0] == 2).values()) == 1
+    assert len({piece for piece in seen if piece[0] == 2}) <= 7 * 6
+
+
 @pytest.mark.parametrize("kind", [DirectReader, OpenSlideReader, TiffSlideReader])
 def test_absent_tiles_are_white(tmp_path: Path, image: np.ndarray, kind: Callable[[Path], Reader]) -> None:
     path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, absent=(0, 8))
