@@ -81,9 +81,9 @@ def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
             found.append(f"{name} has no line of its own")
         elif number in named:
             if own.text not in named[number]:
-                found.append(f"the diagnosis lists {name}, but the line of that slide says something else")
+                found.append(f"the model listed {name} for a diagnosis, but wrote something else about that slide")
         elif own.text in somewhere:
-            found.append(f"the diagnosis leaves out {name}, but the line of that slide says the same")
+            found.append(f"the model did not list {name} for a diagnosis, but wrote just that about the slide")
         elif own.text not in (everywhere or {usual}):
             found.append(f"{name} has a line of its own that the diagnosis does not mention")
     found += [f"slide {n} is named, and there is none of that number" for n in sorted(named) if n > len(names)]

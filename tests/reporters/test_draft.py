@@ -98,10 +98,13 @@ def test_a_diagnosis_of_no_slide_in_particular_rests_on_all() -> None:
 @pytest.mark.parametrize(
     ("text", "remark"),
     [
-        (LINES.replace("slide 1", "slides 1, 2"), "lists s1, but the line of that slide says something else"),
+        (
+            LINES.replace("slide 1", "slides 1, 2"),
+            "listed s1 for a diagnosis, but wrote something else about that slide",
+        ),
         (
             LINES.replace("Slide 2: Normal", "Slide 2: Adenoma"),
-            "leaves out s1, but the line of that slide says the same",
+            "did not list s1 for a diagnosis, but wrote just that about the slide",
         ),
         (LINES.replace("Slide 2: Normal\n", ""), "s1 has no line of its own"),
         (LINES.replace("; slide 1", ""), "s1 has a line of its own that the diagnosis does not mention"),
