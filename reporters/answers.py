@@ -46,7 +46,7 @@ def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most:
         reason = "the checkpoint's answer has no diagnosis line; see what it wrote below"
         return PartDraft((), reason, lines.specimen, tuple(findings), unparsed=unparsed)
     diagnosis = tuple(_concluded(c, names, findings, most) for c in lines.conclusions)
-    remarks = _contradictions(lines, names)
+    remarks = (*_contradictions(lines, names), *_looked_elsewhere(draft, lines, names, places))
     return PartDraft(diagnosis, None, lines.specimen, tuple(findings), remarks, unparsed, draft.logprob)
 
 
@@ -87,6 +87,29 @@ def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
         elif own.text not in (everywhere or {usual}):
             found.append(f"{name} has a line of its own that the diagnosis does not mention")
     found += [f"slide {n} is named, and there is none of that number" for n in sorted(named) if n > len(names)]
+    return tuple(found)
+
+
+_ELSEWHERE, _LITTLE = 0.2, 1 / 3
+"""Lines about the wrong slide gave 0.33 to 0.42 of their attention to another one and at most 0.05 to their own; those
+about the right one gave it 0.20 to 0.53 (decision 17)."""
+
+
+def _looked_elsewhere(
+    draft: Draft, lines: Lines, names: Sequence[str], places: Sequence[PatchPlace]
+) -> tuple[str, ...]:
+    """Which lines that tell a finding looked at another slide than the one they are about."""
+    told = {said.text for said in lines.conclusions if said.slides}
+    found = []
+    for number, span in sorted(lines.slides.items()):
+        if span.text not in told or number > len(names):
+            continue
+        shares = dict.fromkeys(names, 0.0)
+        for piece in attended(draft, span, places, len(places)):
+            shares[piece.slide] += piece.weight
+        own, other = names[number - 1], max(shares, key=shares.__getitem__)
+        if shares[other] > _ELSEWHERE and shares[own] < _LITTLE * shares[other]:
+            found.append(f"what the model wrote about {own} it wrote looking at {other}: the finding may lie there")
     return tuple(found)
 
 

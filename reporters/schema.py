@@ -10,7 +10,7 @@ from reporters.plan import PartPlan
 
 SCHEMA = 4
 
-ALGORITHM = 5
+ALGORITHM = 6
 """Raised whenever the same tokens and settings would give another report."""
 
 NOTICE = (

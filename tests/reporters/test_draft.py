@@ -29,7 +29,9 @@ class Letters:
 
 
 class Told:
-    """Writes its answers one after the other, looking hardest at the patch of the same number."""
+    """Writes its answers one after the other, looking at all patches with weights that are given or nearly alike."""
+
+    looks: tuple[float, ...] = ()
 
     def __init__(self, *answers: str, answer: str = "lines", merge: str | None = PROFILE.merge_prompt) -> None:
         self.profile = PROFILE.model_copy(update={"answer": answer, "merge_prompt": merge})
@@ -40,7 +42,8 @@ class Told:
         text = self.answers.pop(0)
         self.asked.append("".join(chr(i) for i in sequence.ids if i < 900))
         patches = len(sequence.grids)
-        attention = np.tile(np.linspace(0.1, 0.2, patches, dtype=np.float32), (len(text), 1)) if patches else None
+        weights = np.array(self.looks or np.linspace(0.1, 0.2, patches), np.float32)
+        attention = np.tile(weights, (len(text), 1)) if patches else None
         return Draft(text, np.zeros(len(text), np.int64), np.arange(1, len(text) + 1), -0.5, attention, False)
 
 
@@ -130,6 +133,18 @@ def test_which_slides_show_a_finding_their_own_lines_say(lines: str, listed: str
     assert diagnosis.seen_on == shown
     assert {e.slide for e in diagnosis.evidence} == set(shown)
     assert draft.remarks
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [((0, 0.02, 0, 0, 0.4, 0), True), ((0, 0.2, 0, 0, 0.4, 0), False), ((0.5, 0, 0, 0, 0, 0), False)],
+)
+def test_a_finding_written_while_looking_at_another_slide_is_a_remark(looks: tuple[float, ...], told: bool) -> None:
+    writer = Told(LINES)
+    writer.looks = looks
+    draft = drafted(writer)
+    assert draft.diagnosis[0].seen_on == ("s0",)
+    assert any("about s0 it wrote looking at s1" in remark for remark in draft.remarks) == told
 
 
 def test_what_fits_nowhere_stays_verbatim() -> None:
