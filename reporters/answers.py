@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from reporters.evidence import PatchPlace, attended, strongest
+import numpy as np
+
+from reporters.evidence import PatchPlace, attended, attention_shares, strongest
 from reporters.parse import Conclusion, Lines, Span, parse_lines, sentences
 from reporters.plan import PartPlan, Window
 from reporters.schema import Evidence, Finding, Sentence
@@ -100,13 +102,15 @@ def _looked_elsewhere(
 ) -> tuple[str, ...]:
     """Which lines that tell a finding looked at another slide than the one they are about."""
     told = {said.text for said in lines.conclusions if said.slides}
+    slides = np.array([place.slide for place in places])
     found = []
     for number, span in sorted(lines.slides.items()):
         if span.text not in told or number > len(names):
             continue
-        shares = dict.fromkeys(names, 0.0)
-        for piece in attended(draft, span, places, len(places)):
-            shares[piece.slide] += piece.weight
+        share = attention_shares(draft, span)
+        if share is None:
+            continue
+        shares = {name: float(share[slides == name].sum()) for name in names}
         own, other = names[number - 1], max(shares, key=shares.__getitem__)
         if shares[other] > _ELSEWHERE and shares[own] < _LITTLE * shares[other]:
             found.append(f"what the model wrote about {own} it wrote looking at {other}: the finding may lie there")

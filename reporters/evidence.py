@@ -24,19 +24,21 @@ class PatchPlace:
     edge: float
 
 
-def attended(draft: Draft, span: Span, places: Items[PatchPlace], most: int) -> tuple[Evidence, ...]:
-    """The `most` patches that the words of `span` attended to, strongest first.
-
-    Weights are shares of the attention that went to patches at all, averaged over the sentence's tokens.
-    """
-    if draft.attention is None or not most:
-        return ()
+def attention_shares(draft: Draft, span: Span) -> NDArray[np.float32] | None:
+    """(patches,) shares of the attention that the words of `span` paid to patches; None where it is not known."""
+    if draft.attention is None:
+        return None
     starts = np.concatenate([[0], draft.ends[:-1]])
     words = (draft.ends > span.start) & (starts < span.stop)
     share: NDArray[np.float32] = draft.attention[words].sum(0)
-    if not share.sum() > 0:
+    return share / share.sum() if share.sum() > 0 else None
+
+
+def attended(draft: Draft, span: Span, places: Items[PatchPlace], most: int) -> tuple[Evidence, ...]:
+    """The `most` patches that the words of `span` attended to, strongest first; weights are `attention_shares`."""
+    share = attention_shares(draft, span)
+    if share is None or not most:
         return ()
-    share = share / share.sum()
     order = np.argsort(-share, kind="stable")[:most]
     return tuple(_evidence(places[int(i)], float(share[i])) for i in order)
 
