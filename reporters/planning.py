@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reporters.plan import PartPlan, Strategy
+from reporters.plan import PartPlan, Strategy, Window
 from reporters.profiles import Profile
 from reporters.selection import Choose, Patches, at_random, strongest_of
 from reporters.sequence import Grammar
@@ -56,21 +56,9 @@ def make_plan(
     asked = profile if settings.tokens_per_patch is None else _of_one_grid(profile, settings.tokens_per_patch)
     room = Room(asked, grammar, instruction, profile.longest - settings.max_new_tokens)
     strategy = _strategy(chosen, room, settings)
-    fine, look = None, 0
-    if strategy == "mixed":
-        fine = fine_tokens(profile)
-        if settings.zoom == "evidence":
-            tokens, windows = coarse(chosen, room)
-            if windows[0].tokens + room.fine_cost <= room.budget:
-                look = min(settings.fine_patches, sum(map(len, chosen.values())))
-        else:
-            tokens, windows = mixed(chosen, room, novel, settings)
-    elif strategy == "joint":
-        tokens, windows = joint(chosen, room, settings.seed)
-    elif strategy == "groups":
-        tokens, windows = groups(chosen, room)
-    else:
-        tokens, windows = separate(chosen, room)
+    fine = fine_tokens(profile) if strategy == "mixed" else None
+    tokens, windows = _arranged(strategy, chosen, room, settings, novel)
+    look = _second_look(strategy, windows, chosen, room, settings)
     longest = max(window.tokens for window in windows)
     plan = PartPlan(
         strategy=strategy,
@@ -141,6 +129,33 @@ def _strategy(chosen: Patches, room: Room, settings: ReportSettings) -> Strategy
     if settings.plan == "mixed" and every and holds(chosen, room, max(room.profile.trained_tokens)):
         return "joint"
     return settings.plan
+
+
+def _arranged(
+    strategy: Strategy, chosen: Patches, room: Room, settings: ReportSettings, novel: Choose
+) -> tuple[int, tuple[Window, ...]]:
+    """Tokens per patch and windows; of a mixed plan that looks twice, those of the first reading."""
+    match strategy:
+        case "joint":
+            return joint(chosen, room, settings.seed)
+        case "groups":
+            return groups(chosen, room)
+        case "windows":
+            return separate(chosen, room)
+        case "mixed" if settings.zoom == "evidence":
+            return coarse(chosen, room)
+        case "mixed":
+            return mixed(chosen, room, novel, settings)
+
+
+def _second_look(
+    strategy: Strategy, windows: Sequence[Window], chosen: Patches, room: Room, settings: ReportSettings
+) -> int:
+    """How many patches are read fine once a first reading has shown which; none where there is no room for one."""
+    twice = strategy == "mixed" and settings.zoom == "evidence"
+    if not twice or windows[0].tokens + room.fine_cost > room.budget:
+        return 0
+    return min(settings.fine_patches, sum(map(len, chosen.values())))
 
 
 def _of_one_grid(profile: Profile, tokens: int) -> Profile:

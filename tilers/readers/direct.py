@@ -31,7 +31,8 @@ _NEAR = 3
 """Tiles from the corner, across and down, that are compared where only the corner can be."""
 _CACHE_BYTES = 384 << 20
 """A row of patches and the tiles it shares with the next, of a slide 100,000 pixels wide read at 1 µm/px or coarser. On
-wider ones, or read finer, tiles on the border of two rows are decoded for each."""
+wider ones, or read finer, tiles on the border of two rows are decoded for each. Most slides take a fraction: reading
+goes down the slide, and what lies well above is let go."""
 
 
 Key = tuple[int, int, int]
@@ -138,7 +139,11 @@ class DirectReader:
         out = np.full((height, width, 3), 255, np.uint8)
         tile_width, tile_height = self._tile_size(place)
         right, bottom = min(x + width, place.size[0]), min(y + height, place.size[1])
-        for column, row in self.touched(level, x, y, width, height):
+        tiles = self.touched(level, x, y, width, height)
+        if tiles:
+            first, last = tiles[0][1], tiles[-1][1]
+            self._cache.let_go(level, first - (last - first + 1))
+        for column, row in tiles:
             tile = self._cache.get((level, column, row), partial(self.decode, level, column, row))
             if tile is None:
                 continue
@@ -215,6 +220,12 @@ class _Cache:
                 tile.set_exception(error)
             self._make_room(_bytes(tile))
         return tile.result()
+
+    def let_go(self, level: int, row: int) -> None:
+        """Forget the tiles of other levels, and those of this one above a row."""
+        with self._lock:
+            for key in [k for k, t in self._tiles.items() if (k[0] != level or k[2] < row) and t.done()]:
+                self._held -= _bytes(self._tiles.pop(key))
 
     def _make_room(self, added: int) -> None:
         with self._lock:

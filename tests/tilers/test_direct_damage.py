@@ -1,0 +1,153 @@
+"""The direct reader on damaged, forged and changing files: never white, never garbage, never a crash."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.conftest import as_slide, tissue_image
+from tests.tilers.fuzzing import mutate, outcome_of
+from tests.tilers.tiffs import LAYOUTS, write_tiff
+from tilers.readers import UndecodableRegion, open_slide
+from tilers.readers.direct import DirectReader
+from tilers.tile import tile
+from wsi_pipeline.errors import SlideError
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    # odd sizes: the last row and column of tiles are cut
+    return tissue_image(1237, 1511)
+
+
+def _tile_bytes(path: Path, number: int) -> tuple[int, int]:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        return page.dataoffsets[number], page.databytecounts[number]
+
+
+DAMAGE = {
+    "zeroed": lambda data: bytes(len(data)),
+    "cut in the middle": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    "another size": lambda data: _resized(data),
+    "random": lambda data: np.random.default_rng(0).bytes(len(data)),
+}
+
+
+def _resized(data: bytes) -> bytes:
+    at = data.index(b"\xff\xc0")
+    return data[: at + 5] + (64000).to_bytes(2, "big") + (64000).to_bytes(2, "big") + data[at + 9 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_damaged_tile_is_no_pixels(tmp_path: Path, image: np.ndarray, damage: str, scale: int) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256)
+    offset, count = _tile_bytes(path, 29)
+    data = bytearray(path.read_bytes())
+    data[offset : offset + count] = DAMAGE[damage](bytes(data[offset : offset + count]))
+    path.write_bytes(data)
+    reader = DirectReader(path)
+    level = reader.downsamples.index(scale)
+    with pytest.raises(UndecodableRegion, match="tile 29"):
+        reader.read(level, 1300 // scale, 1100 // scale, 8, 8)
+    assert reader.read(level, 0, 0, 100, 100).shape == (100, 100, 3)
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "cut in the middle", "a hole", "random"])
+def test_a_damaged_jpeg_2000_tile_is_no_pixels(tmp_path: Path, image: np.ndarray, damage: str) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "jpeg 2000 rgb", 256)
+    offset, count = _tile_bytes(path, 29)
+    data = bytearray(path.read_bytes())
+    tile = bytes(data[offset : offset + count])
+    holed = tile[: count // 2] + bytes(count // 4) + tile[count // 2 + count // 4 :]
+    data[offset : offset + count] = holed if damage == "a hole" else DAMAGE[damage](tile)
+    path.write_bytes(data)
+    with pytest.raises(UndecodableRegion, match="tile 29"):
+        DirectReader(path).read(0, 1300, 1100, 8, 8)
+
+
+def test_a_grey_half_of_a_cut_tile_does_not_reach_the_store(tmp_path: Path) -> None:
+    image = tissue_image(1536, 1536)
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 256, mpp=1.0)
+    offset, count = _tile_bytes(path, 21)
+    data = bytearray(path.read_bytes())
+    data[offset + count // 2 : offset + count] = bytes(count - count // 2)
+    path.write_bytes(data)
+    tile(as_slide(path), TileSettings(), tmp_path / "s.zarr")
+    facts = PatchStore(tmp_path / "s.zarr").facts
+    assert facts.reader == "direct"
+    assert (facts.patches_expected, facts.patches_unreadable) == (4, 1)
+
+
+@pytest.mark.parametrize("offset", [4_000_000_000, 2**63 - 5, 2**64 - 5])
+def test_offsets_outside_the_file_are_no_pixels(tmp_path: Path, image: np.ndarray, offset: int) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, big=offset >= 2**32)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["TileOffsets"]
+        width = 4 if tag.dtype == 4 else 8
+    with path.open("r+b") as raw:
+        raw.seek(tag.valueoffset + 29 * width)
+        raw.write(offset.to_bytes(width, "little"))
+    with pytest.raises(UndecodableRegion, match="outside the file"):
+        DirectReader(path).read(0, 1300, 1100, 8, 8)
+
+
+def test_a_tile_of_gigabytes_is_refused_by_every_reader(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "s.svs", tissue_image(200, 250), "ycbcr 4:4:4", 256)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for name in ("ImageWidth", "ImageLength", "TileWidth", "TileLength"):
+            file.pages[0].tags[name].overwrite(65_520)
+    with pytest.raises(SlideError) as error:
+        open_slide(path)
+    assert error.value.cause.count("tiles of 65520×65520 pixels") == 3
+
+
+def test_directories_in_a_loop_end(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, factors=(4,))
+    with tifffile.TiffFile(path) as file:
+        first, second = file.pages[0], file.pages[1]
+        long = 8 if file.is_bigtiff else 4
+        entry, count = (20, 8) if file.is_bigtiff else (12, 2)
+        end = second.offset + count + entry * len(second.tags)
+        start = first.offset
+    with path.open("r+b") as raw:
+        raw.seek(end)
+        raw.write(start.to_bytes(long, "little"))
+    with pytest.raises(SlideError, match="cannot be opened as a slide"):
+        open_slide(path, "openslide")
+    assert open_slide(path).reader.size == (1511, 1237)
+
+
+def test_a_slide_replaced_while_it_is_read_fails(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, mpp=1.0)
+    read = DirectReader.read
+
+    def read_and_replace(self: DirectReader, *area: int) -> np.ndarray:
+        path.write_bytes(path.read_bytes() + b"more")
+        return read(self, *area)
+
+    monkeypatch.setattr(DirectReader, "read", read_and_replace)
+    with pytest.raises(SlideError, match="changed while it was read"):
+        tile(as_slide(path), TileSettings(), tmp_path / "s.zarr")
+    assert not list(tmp_path.glob("*.zarr*"))
+
+
+def test_no_damage_escapes_or_crashes(tmp_path: Path) -> None:
+    # `benchmarks/fuzz_direct.py` is the long version of this
+    outcomes = Counter()
+    layouts = [write_tiff(tmp_path / f"{k}.svs", tissue_image(500, 600), name, 240) for k, name in enumerate(LAYOUTS)]
+    originals = [path.read_bytes() for path in layouts]
+    for seed in range(210):
+        path = tmp_path / "damaged.svs"
+        path.write_bytes(mutate(np.random.default_rng(seed), originals[seed % len(originals)]))
+        outcomes[outcome_of(path).split(":")[0]] += 1
+    assert "ESCAPED" not in outcomes
+    assert outcomes["partly read"] > 30
+    assert outcomes["refused by the direct reader"] + outcomes["refused by a library"] > 3
