@@ -3,7 +3,7 @@
 python benchmarks/tiling.py [--quick] [--peers FOLDER] [--json]
 
 Every row runs in a process of its own on one core, on the same patches of the same slide. Limits, loops and peers are
-told where the patches are before their time starts; ours finds the tissue within it. The limits decode each
+told where the patches are before their time starts; ours and hs2p find tissue within it. The limits decode each
 compressed tile that the patches touch once, at the scale wanted, and encode each patch once; they do nothing else.
 """
 

@@ -83,11 +83,13 @@ def completeness_of(
         complete=complete,
         negatives_kept=allow_incomplete and not complete,
         gaps=tuple(gaps),
-        addendum=_addendum(unread, len(rows)) if unread else None,
+        addendum=None if complete else _addendum(unread, len(rows)),
     )
 
 
 def _addendum(unread: Sequence[str], slides: int) -> str:
+    if not unread:
+        return "This draft rests on less than the whole part. An addendum has to follow when the rest can be read."
     return (
         f"This draft rests on {slides - len(unread)} of {slides} slides. An addendum has to follow when "
         f"{', '.join(unread)} can be read."

@@ -75,7 +75,7 @@ class Completeness(_Data):
     gaps: tuple[str, ...] = ()
     """One line per thing that was not looked at."""
     addendum: str | None = None
-    """What an addendum has to make up for, when slides of the part could not be read."""
+    """That an addendum has to follow and for what, when the part is not complete."""
 
 
 class Confidence(_Data):

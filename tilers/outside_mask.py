@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageDraw, UnidentifiedImageError
 
 from tilers.overview import Overview
 from tilers.readers.base import Reader
@@ -25,14 +25,14 @@ def read_mask(path: Location, reader: Reader, overview: Overview) -> NDArray[np.
     """The mask on the pixels of the overview.
 
     GeoJSON polygons are in level-0 pixels, their holes are no tissue, and features of a class that ends in `*` are
-    ignored, as in QuPath. A PNG spans the whole of level 0; what is not black is tissue.
+    ignored, as in QuPath. A PNG spans the whole of level 0; what is neither black nor transparent is tissue.
 
     Raises:
         SlideError: not such a file, nothing in it, or not of this slide.
     """
     try:
         mask = _drawn(path, overview) if path.suffix.lower() != ".png" else _picture(path, reader, overview)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise SlideError(path, f"cannot be read as a mask ({error})", "give GeoJSON or PNG") from None
     if not mask.any():
         raise SlideError(path, "marks nothing on this slide", _FIX)
@@ -67,12 +67,19 @@ def _polygons(data: Any) -> Iterator[list[Ring]]:
             continue
         geometry = feature.get("geometry", feature)
         if geometry["type"] == "Polygon":
-            yield [[(float(x), float(y)) for x, y, *_ in ring] for ring in geometry["coordinates"]]
+            yield [_ring(ring) for ring in geometry["coordinates"]]
         elif geometry["type"] == "MultiPolygon":
             for polygon in geometry["coordinates"]:
-                yield [[(float(x), float(y)) for x, y, *_ in ring] for ring in polygon]
+                yield [_ring(ring) for ring in polygon]
         else:
             raise ValueError(f"a {geometry['type']} has no area")
+
+
+def _ring(points: Any) -> Ring:
+    ring = [(float(x), float(y)) for x, y, *_ in points]
+    if len(ring) < 3 or not np.isfinite(ring).all():
+        raise ValueError("a ring takes three points or more, and numbers that are finite")
+    return ring
 
 
 def _picture(path: Location, reader: Reader, overview: Overview) -> NDArray[np.bool_]:
@@ -86,5 +93,9 @@ def _picture(path: Location, reader: Reader, overview: Overview) -> NDArray[np.b
         bounds = overview.bounds
         box = (bounds.x * sx, bounds.y * sy, (bounds.x + bounds.width) * sx, (bounds.y + bounds.height) * sy)
         shape = overview.image.shape
-        small = image.convert("L").point(lambda v: 255 * (v > 0)).resize((shape[1], shape[0]), box=box, reducing_gap=2)
+        clear = Image.new("RGBA", image.size, "black")
+        clear.alpha_composite(image.convert("RGBA"))
+        red, green, blue, _ = clear.split()
+        brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+        small = brightest.point(lambda v: 255 * (v > 0)).resize((shape[1], shape[0]), box=box, reducing_gap=2)
     return np.asarray(small) > 127

@@ -33,7 +33,7 @@ from wsi_pipeline.store.publish import publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 6
+ALGORITHM = 7
 """Raised whenever the same settings would give other pixels, patches or columns."""
 
 
@@ -120,7 +120,7 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int) 
     return Survey(opened, resolution, overview, mask, grid, tissue, candidates, tuple(warnings))
 
 
-def tile(slide: Slide, settings: TileSettings, final: Path, threads: int = 1) -> None:
+def tile(slide: Slide, settings: TileSettings, final: Path, threads: int = 1, expected: str | None = None) -> None:
     """Write the patch store of `slide` to `final`; a slide without tissue gets a store of no patches.
 
     Args:
@@ -128,21 +128,29 @@ def tile(slide: Slide, settings: TileSettings, final: Path, threads: int = 1) ->
         settings: decide what is stored.
         final: folder of the store.
         threads: that decode and resample; they change nothing but the time.
+        expected: the fingerprint that the store was named by; None for that of what lies there now.
 
     Raises:
-        SlideError: the slide cannot be tiled, or changed meanwhile; nothing is stored.
+        SlideError: the slide cannot be tiled, or it or its mask changed meanwhile; nothing is stored.
         StoreError: the disk refuses.
     """
-    as_found = input_identity(slide.path)
+    as_found = patches_fingerprint(slide, settings)
+    if expected not in (None, as_found):
+        raise _changed(slide, "since the run began")
     found = survey(slide, settings, threads)
     with closing(found.reader), publishing(final) as partial:
         writer = PatchWriter(partial, len(found.candidates), settings.patch_size, settings.codec, settings.jpeg_quality)
         unreadable = _write_patches(slide, found, settings, writer, threads)
         if unreadable and unreadable == len(found.candidates):
             raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
-        if input_identity(slide.path) != as_found:
-            raise SlideError(slide.path, "changed while it was read", "run again once it is copied completely")
+        if patches_fingerprint(slide, settings) != as_found:
+            raise _changed(slide, "while it was read")
         writer.close(_facts(slide, found, settings, unreadable), found.overview.image, found.mask)
+
+
+def _changed(slide: Slide, when: str) -> SlideError:
+    what = "it or its mask changed" if slide.mask else "changed"
+    return SlideError(slide.path, f"{what} {when}", "run again once it is copied completely")
 
 
 def _write_patches(slide: Slide, found: Survey, settings: TileSettings, writer: PatchWriter, threads: int) -> int:
@@ -206,7 +214,7 @@ def read_patch(
     pixels[:, max(0, round(right)) :] = 255
     pixels[max(0, round(bottom)) :] = 255
     inside = min(1.0, (bounds.x + bounds.width - x) / grid.step) * min(1.0, (bounds.y + bounds.height - y) / grid.step)
-    average = area_average if level < len(reader.level_sizes) else average_of_means
+    average = average_of_means if level else area_average
     return average(pixels, area.crop, (size, size)), inside
 
 

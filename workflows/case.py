@@ -227,7 +227,8 @@ def tile_case(work: Work) -> None:
 
 
 def _job(slide: Slide, work: Work) -> TileJob:
-    return TileJob(slide, work.settings.tile, work.folder.patches(slide.id, work.names[slide.id]))
+    name = work.names[slide.id]
+    return TileJob(slide, work.settings.tile, work.folder.patches(slide.id, name), name)
 
 
 def _usable(final: Path) -> bool:

@@ -20,11 +20,12 @@ CONNECT_TIMEOUT = "20s"
 
 @dataclass(frozen=True)
 class TileJob:
-    """One slide to tile, and where its patches go."""
+    """One slide to tile, where its patches go, and the fingerprint they are named by."""
 
     slide: Slide
     settings: TileSettings
     final: Path
+    fingerprint: str
 
 
 Ended = tuple[TileJob, PipelineError | None]
@@ -55,7 +56,7 @@ def tile_one(job: TileJob, machine: MachineSettings, stop: threading.Event | Non
     try:
         supervised(
             tile,
-            (job.slide, job.settings, job.final, threads),
+            (job.slide, job.settings, job.final, threads, job.fingerprint),
             job.slide.path,
             machine.tile_timeout_s,
             machine.tile_memory_gib,

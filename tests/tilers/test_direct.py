@@ -21,7 +21,7 @@ from tilers.readers.openslide import OpenSlideReader
 from tilers.readers.tiffslide import TiffSlideReader
 from tilers.readers.tile_list import NotDirect
 from tilers.readers.tiles import JpegTiles
-from tilers.resample import area_average
+from tilers.resample import area_average, average_of_means
 from tilers.tile import patch_level, read_patch, tile
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
@@ -110,6 +110,17 @@ def test_patches_are_close_to_the_exact_average_of_the_finest_pixels(tmp_path: P
             assert noise == 0 or 10 * np.log10(255**2 / noise) >= 40, (x, y, noise)
 
 
+def test_pixels_of_a_stored_level_are_averaged_as_the_means_they_are(tmp_path: Path, image: np.ndarray) -> None:
+    reader = DirectReader(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", factors=(4,), mpp=0.2527))
+    grid, level = make_grid(reader.bounds, 128, 1.0, 0.2527), patch_level(reader, 1.0, 0.2527)
+    assert reader.downsamples[level] == pytest.approx(4, abs=0.01)
+    area = window(*grid.origins[1], (grid.step, grid.step), reader.downsamples[level])
+    pixels = reader.read(level, area.x, area.y, area.width, area.height)
+    got, _ = read_patch(reader, grid, level, (int(grid.origins[1][0]), int(grid.origins[1][1])), 128)
+    assert (got == average_of_means(pixels, area.crop, (128, 128))).all()
+    assert (got != area_average(pixels, area.crop, (128, 128))).any()
+
+
 @pytest.mark.parametrize(("mpp", "scale"), [(0.5, 2), (0.25, 4), (0.2527, 2), (0.499, 1), (0.5022, 1), (0.125, 8)])
 def test_the_decoder_scales_only_what_averages_well(tmp_path: Path, image: np.ndarray, mpp: float, scale: int) -> None:
     reader = DirectReader(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", mpp=mpp))
@@ -159,6 +170,18 @@ def test_absent_tiles_are_white(tmp_path: Path, image: np.ndarray, kind: Callabl
     assert (reader.read(0, 0, 0, 256, 256) == 255).all()
     assert (reader.read(0, 512, 256, 256, 256) == 255).all()
     assert (reader.read(0, 256, 256, 256, 256) < 250).any()
+
+
+@pytest.mark.parametrize("level", [1, 4])
+def test_tiles_absent_from_one_of_several_levels_are_painted_by_openslide(
+    tmp_path: Path, image: np.ndarray, level: int
+) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 256, (4,), absent=(1,), absent_from=level)
+    opened = open_slide(path, "auto")
+    assert opened.reader.name == "openslide"
+    assert "absent" in str(opened.refused["direct"])
+    assert (opened.reader.read(1, 64, 0, 64, 64) < 250).any()
+    opened.reader.close()
 
 
 def test_pixels_that_differ_from_the_library_send_a_slide_to_it(

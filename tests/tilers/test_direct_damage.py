@@ -1,18 +1,21 @@
-"""The direct reader on damaged, forged and changing files: never white, never garbage, never a crash."""
+"""The direct reader on damaged, forged and changing files: what does not decode is no pixels, and nothing crashes."""
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.conftest import as_slide, tissue_image
 from tests.tilers.fuzzing import mutate, outcome_of
 from tests.tilers.tiffs import LAYOUTS, write_tiff
 from tilers.readers import UndecodableRegion, open_slide
 from tilers.readers.direct import DirectReader
-from tilers.tile import tile
+from tilers.tile import patches_fingerprint, tile
+from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
@@ -137,6 +140,56 @@ def test_a_slide_replaced_while_it_is_read_fails(
     with pytest.raises(SlideError, match="changed while it was read"):
         tile(as_slide(path), TileSettings(), tmp_path / "s.zarr")
     assert not list(tmp_path.glob("*.zarr*"))
+
+
+def test_a_mask_replaced_while_its_slide_is_read_fails(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, mpp=1.0)
+    mask = tmp_path / "m.png"
+    Image.new("L", (1511, 1237), 255).save(mask)
+    read = DirectReader.read
+
+    def read_and_draw(self: DirectReader, *area: int) -> np.ndarray:
+        Image.new("L", (1511, 1237), 9).save(mask)
+        return read(self, *area)
+
+    monkeypatch.setattr(DirectReader, "read", read_and_draw)
+    with pytest.raises(SlideError, match="it or its mask changed while it was read"):
+        tile(Slide("s", path, mask=mask), TileSettings(), tmp_path / "s.zarr")
+
+
+def test_a_slide_replaced_since_it_was_named_fails(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, mpp=1.0)
+    name = patches_fingerprint(as_slide(path), TileSettings())
+    write_tiff(path, image[::-1], "ycbcr 4:4:4", 256, mpp=1.0)
+    with pytest.raises(SlideError, match="changed since the run began"):
+        tile(as_slide(path), TileSettings(), tmp_path / "s.zarr", expected=name)
+
+
+def test_a_damaged_tile_asked_for_again_and_again_holds_no_pixels(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256)
+    offset, count = _tile_bytes(path, 29)
+    data = bytearray(path.read_bytes())
+    data[offset : offset + count] = bytes(count)
+    path.write_bytes(data)
+    reader = DirectReader(path)
+    tracemalloc.start()
+    for _ in range(10):
+        with pytest.raises(UndecodableRegion, match="tile 29"):
+            reader.read(0, 1280, 1024, 231, 213)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 3 * 231 * 213 * 3
+
+
+def test_a_disk_that_fails_under_a_tile_leaves_the_others(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = DirectReader(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256))
+    monkeypatch.setattr("os.pread", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(UndecodableRegion, match=r"tile \d+ cannot be read \(Input/output error\)"):
+        reader.read(0, 600, 600, 8, 8)
 
 
 def test_no_damage_escapes_or_crashes(tmp_path: Path) -> None:

@@ -55,6 +55,18 @@ def test_a_picture_spans_the_whole_slide(slide: Path, tmp_path: Path) -> None:
     assert store.coords[store.tissue > 0.5].max(0).tolist() == [1792, 1152]
 
 
+@pytest.mark.parametrize(("marked", "bare"), [((0, 0, 4, 255), (0, 0, 0, 255)), ((9, 0, 0, 255), (255, 255, 255, 0))])
+def test_any_colour_marks_and_what_is_transparent_does_not(
+    slide: Path, tmp_path: Path, marked: tuple[int, ...], bare: tuple[int, ...]
+) -> None:
+    image = Image.new("RGBA", (200, 150), bare)
+    image.paste(marked, (0, 0, 100, 150))
+    image.save(tmp_path / "m.png")
+    mask = tiled(slide, tmp_path / "m.png").mask
+    assert mask[:, : mask.shape[1] // 2 - 1].all()
+    assert not mask[:, mask.shape[1] // 2 + 1 :].any()
+
+
 def test_our_own_geojson_gives_our_own_patches_back(slide: Path, tmp_path: Path) -> None:
     store = tiled(slide, None)
     (tmp_path / "m.geojson").write_text(json.dumps(geojson(store)["features"][:1]))
@@ -69,6 +81,8 @@ def test_our_own_geojson_gives_our_own_patches_back(slide: Path, tmp_path: Path)
         ("m.geojson", b"{", "no GeoJSON"),
         ("m.geojson", b'{"type": "Point", "coordinates": [1, 2]}', "Point has no area"),
         ("m.geojson", b'{"features": []}', "marks nothing"),
+        ("m.geojson", b'{"type": "Polygon", "coordinates": [[[1, 2]]]}', "three points"),
+        ("m.geojson", b'{"type": "Polygon", "coordinates": [[[1, 2], [3, NaN], [5, 6]]]}', "finite"),
         ("m.png", b"no picture", "cannot be read as a mask"),
     ],
 )

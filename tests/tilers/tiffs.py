@@ -59,15 +59,16 @@ def write_tiff(
     factors: tuple[int, ...] = (),
     mpp: float = 0.5,
     absent: tuple[int, ...] = (),
+    absent_from: int = 1,
     big: bool = False,
 ) -> Path:
-    """An Aperio pyramid of `image`; tiles in `absent` (of level 0) have no bytes."""
+    """An Aperio pyramid of `image`; tiles in `absent` of the level of factor `absent_from` have no bytes."""
     encode, compression, photometric, shared = LAYOUTS[layout]
     with tifffile.TiffWriter(path, bigtiff=big) as writer:
         for factor in (1, *factors):
             height, width = image.shape[0] // factor, image.shape[1] // factor  # rounded down, as Aperio does
             level = np.asarray(Image.fromarray(image).reduce(factor))[:height, :width]
-            tables, tiles = _encoded(level, tile, encode, shared, absent if factor == 1 else ())
+            tables, tiles = _encoded(level, tile, encode, shared, absent if factor == absent_from else ())
             writer.write(
                 iter(tiles),
                 shape=level.shape,

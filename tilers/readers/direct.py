@@ -73,6 +73,7 @@ class DirectReader:
         try:
             self._tilings = list_tilings(path, base.level_sizes)
             self._take_facts(base)
+            self._check_absent()
             self._file = os.open(path, os.O_RDONLY)
             self._file_bytes = os.fstat(self._file).st_size
             self._cache = _Cache(_CACHE_BYTES)
@@ -98,6 +99,15 @@ class DirectReader:
         ]
         self.level_sizes = base.level_sizes
         self.downsamples = tuple(base.downsamples[level.page] * level.scale for level in self._levels)
+
+    def _check_absent(self) -> None:
+        """Absent tiles are glass where nothing else can be known of them: on the only level.
+
+        OpenSlide takes them for an encoder's bug in Aperio's files, and paints them from a finer level.
+        """
+        lacking = [number for number, tiling in enumerate(self._tilings) if not all(tiling.counts)]
+        if lacking and len(self._tilings) > 1:
+            raise NotDirect(f"tiles of level {lacking[0]} are absent, and other levels may hold what they show")
 
     def _compare(self, base: Reader) -> None:
         """A tile rich in bytes of every level, against another library."""
@@ -180,7 +190,10 @@ class DirectReader:
         # asked before reading: an offset of 64 bits may be more than the system takes for one
         if offset + count > self._file_bytes:
             raise UndecodableRegion(f"tile {index} lies outside the file")
-        data = os.pread(self._file, count, offset)
+        try:
+            data = os.pread(self._file, count, offset)
+        except OSError as error:
+            raise UndecodableRegion(f"tile {index} cannot be read ({error.strerror})") from None
         try:
             pixels = tiling.codec.decode(data, place.scale)
         except DamagedTile as error:
@@ -217,8 +230,11 @@ class _Cache:
             try:
                 tile.set_result(make())
             except BaseException as error:
-                tile.set_exception(error)
+                # its traceback would hold the pixels of whoever asked, as long as the tile is held
+                tile.set_exception(error.with_traceback(None))
             self._make_room(_bytes(tile))
+        if isinstance(damage := tile.exception(), UndecodableRegion):
+            raise UndecodableRegion(str(damage))
         return tile.result()
 
     def let_go(self, level: int, row: int) -> None:
