@@ -9,14 +9,14 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 import machine
 
-from workflows.phantom.evaluate import WHOLE, Readers, draw_cohort, measure, save
-from workflows.phantom.scoring import BUCKETS, Score, rates
+from workflows.phantom.evaluate import EARLIER, WHOLE, Readers, draw_cohort, measure, save
+from workflows.phantom.scoring import BUCKETS, Rate, Score, rates
 from workflows.phantom.shortcuts import train_shortcut
 from workflows.phantom.train import training_pool
 from wsi_pipeline.models import find_checkpoint
@@ -54,36 +54,44 @@ def main(
         for reader in dict.fromkeys(s.reader for s in found)
     }
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps(rows, indent=1, default=asdict))
         return
     print(f"phantom benchmark: seed {seed}, {len(cases)} cases, model {model}, {time.monotonic() - started:.0f} s")
-    print(", ".join(f"{name}: {find_checkpoint(name).revision}" for name in (model, earlier) if name))
+    revisions = {model: find_checkpoint(model).revision}
+    if earlier:
+        revisions[EARLIER] = find_checkpoint(earlier).revision
+    print(", ".join(f"{name}: {revision}" for name, revision in revisions.items()))
+    print(f"readers that see less read the first {compared or len(cases)} cases")
     print(machine.describe())
     _print(rows)
     small = [s for s in found if s.reader == WHOLE and s.small]
     print(f"{WHOLE}, focal lesions only: {sum(s.exact for s in small)} of {len(small)} exact")
 
 
-def _print(rows: dict[str, dict[str, dict[str, Any]]]) -> None:
+def _print(rows: dict[str, dict[str, dict[str, Rate]]]) -> None:
     print(
-        f"{'':27}{'':7}{'':>5}{'':>7}{'':>14}{'without':>9}{'slides':>8}{'':>8}{'organ':>7}{'malignant':>11}{'benign':>10}"
-    )
-    print(
-        f"{'reader':27}{'slides':>7}{'n':>5}{'exact':>7}{'95 % Wilson':>14}{'grade':>9}{'named':>8}{'extent':>8}"
-        f"{'wrong':>7}{'→ benign':>11}{'→ disease':>10}"
+        f"{'':27}{'':>7}{'':>5}{'':>21}{'without':>9}{'':>21}{'':>8}{'organ':>7}{'malignant':>11}{'benign':>11}{'':>8}\n"
+        f"{'reader':27}{'slides':>7}{'n':>5}{'exact':>7} {'95 % Wilson':13}{'grade':>9}{'named':>7} {'95 % Wilson':13}"
+        f"{'extent':>8}{'wrong':>7}{'→ benign':>11}{'→ diseased':>11}{'silent':>8}"
     )
     for reader, buckets in rows.items():
         for bucket, r in buckets.items():
-            if r["n"]:
-                print(
-                    f"{reader:27}{bucket:>7}{r['n']:>5}{r['exact']:>7.3f}{r['low']:>8.3f}–{r['high']:.3f}"
-                    f"{r['name']:>9.3f}{r['slides']:>8.3f}{r['extent']:>8.3f}{r['organ_wrong']:>7}"
-                    f"{_rate(r['malignant_called_benign']):>11}{_rate(r['benign_called_diseased']):>10}"
-                )
+            if not r["exact"].of:
+                continue
+            print(
+                f"{reader:27}{bucket:>7}{r['exact'].of:>5}{_share(r['exact'])}{r['name'].share:>9.3f}"
+                f"{_share(r['slides'])}{r['extent'].share:>8.3f}{r['organ wrong'].hits:>7}"
+                f"{_count(r['malignant called benign']):>11}{_count(r['benign called diseased']):>11}"
+                f"{r['silent'].hits:>8}"
+            )
 
 
-def _rate(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _share(rate: Rate) -> str:
+    return f"{rate.share:>7.3f} {rate.low:>5.3f}–{rate.high:.3f}  "
+
+
+def _count(rate: Rate) -> str:
+    return f"{rate.hits} of {rate.of}" if rate.of else "–"
 
 
 if __name__ == "__main__":

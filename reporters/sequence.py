@@ -97,12 +97,18 @@ class Grammar:
         self._share = {tokens: self._chunk // every for tokens, every in profile.marker_every.items()}
         self._encoded: dict[str, list[int]] = {}
 
-    def sequence(self, slides: Grids, instruction: str) -> Sequence:
-        """The input for slides with patches of so many tokens each, and the instruction after them."""
+    def sequence(self, slides: Grids, instruction: str, first_number: int = 1) -> Sequence:
+        """The input for slides with patches of so many tokens each, and the instruction after them.
+
+        Args:
+            slides: per slide the T of its patches.
+            instruction: text behind them.
+            first_number: of the first slide; the others count on.
+        """
         ids: list[int] = []
         soft: list[int] = []
         ends: list[tuple[int, int, int, int]] = []
-        for run in self._runs(slides, instruction):
+        for run in self._runs(slides, instruction, first_number):
             for stop, *chunk in run.ends:
                 slide, first, last = chunk
                 ends.append((len(ids) + len(self._encode(run.text[:stop])) - 1, slide, first, last))
@@ -132,11 +138,11 @@ class Grammar:
         """What a slide's marker takes, that of a slide with two figures."""
         return len(self._encode(self._profile.slide_marker.format(n=10)))
 
-    def _runs(self, slides: Grids, instruction: str) -> Iterator[_Run]:
+    def _runs(self, slides: Grids, instruction: str, first_number: int = 1) -> Iterator[_Run]:
         """One stretch of text before every patch, and one behind the last."""
         text, patch = self._profile.opening, 0
         ends: list[tuple[int, int, int, int]] = []
-        for number, grids in enumerate(slides, 1):
+        for number, grids in enumerate(slides, first_number):
             marker = self._profile.slide_marker.format(n=number)
             text += marker
             first, filled = patch, 0

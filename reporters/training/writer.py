@@ -51,6 +51,7 @@ class TrainingCase:
         truth: for the auxiliary heads; None trains this case without.
         instruction: None for the profile's.
         given: beginning of the answer that is given, and not learnt.
+        first_number: of the first slide. Who always counts from one seldom sees large numbers.
     """
 
     tokens: Sequence[Sequence[NDArray[np.float32]]]
@@ -58,6 +59,7 @@ class TrainingCase:
     truth: Truth | None = None
     instruction: str | None = None
     given: str = ""
+    first_number: int = 1
 
 
 class Heads(nn.Module):
@@ -219,7 +221,7 @@ class WriterTrainer:
             given = len(self.tokenizer.encode(case.given, add_special_tokens=False)) if case.given else 0
             labels[row, start + given : stop] = answer[given:]
             if case.truth is not None:
-                self._aim(case.truth, made, answer, row * length, chunks, slides, lines)
+                self._aim(case, case.truth, made, answer, row * length, chunks, slides, lines)
         nothing = np.zeros((0, self.model.config.vision_config.hidden_size), np.float32)
         features = np.concatenate([nothing, *(patch for c in cases for slide in c.tokens for patch in slide)])
         return Batch(
@@ -235,10 +237,12 @@ class WriterTrainer:
 
     def _input(self, case: TrainingCase) -> Input:
         instruction = self.profile.prompt if case.instruction is None else case.instruction
-        return self.grammar.sequence([[len(patch) for patch in slide] for slide in case.tokens], instruction)
+        grids = [[len(patch) for patch in slide] for slide in case.tokens]
+        return self.grammar.sequence(grids, instruction, case.first_number)
 
     def _aim(
         self,
+        case: TrainingCase,
         truth: Truth,
         made: Input,
         answer: list[int],
@@ -252,7 +256,7 @@ class WriterTrainer:
         for position, _, first, last in made.chunk_ends:
             # a chunk shows the lesion when any of its patches does; benign classes sort before lesions
             chunks.add(offset + position, int(labels[first:last].max(initial=normal)))
-        numbers = np.repeat(np.arange(1, len(truth.patches) + 1), [len(p) for p in truth.patches])
+        numbers = np.repeat(np.arange(len(truth.patches)) + case.first_number, [len(p) for p in truth.patches])
         slides.extend(offset + made.soft[made.grids.cumsum() - 1], numbers)
         colons = [k for k, token in enumerate(answer) if token == self.colon][: len(truth.slides)]
         lines.extend(np.array(colons) + offset + len(made.ids), np.array(truth.slides))

@@ -54,6 +54,13 @@ def test_native_tokens_are_written_as_gemmas_processor_does() -> None:
     assert text == f"<S1:{image}{image}?>"
 
 
+def test_slides_may_count_from_another_number() -> None:
+    made = GRAMMAR.sequence(uniform([5, 1], 1), "?", first_number=9)
+    text = "".join(chr(i) if i < 900 else "#" for i in made.ids)
+    assert text == "<S9:####S9:#S9:S10:#S10:?>"
+    assert [chunk[1] for chunk in made.chunk_ends] == [9, 9, 10]
+
+
 def test_several_numbers_of_tokens_may_be_mixed() -> None:
     made = GRAMMAR.sequence([[1, 4, 1, 1, 4], [16, 1]], "?")
     text = "".join(chr(i) if i < 900 else {BOI: "[", SOFT: "#", EOI: "]"}[i] for i in made.ids)

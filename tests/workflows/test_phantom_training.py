@@ -1,14 +1,17 @@
 """What the phantom checkpoint learns from, and the recipe itself."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from reporters.training.build import Shape, build_model, build_tokenizer
 from reporters.training.writer import WriterTrainer
 from tests.workflows.conftest import SMALL, digest
-from workflows.phantom.cohort import draw_case, write_cases
+from workflows.phantom.cohort import MAX_SLIDES, draw_case, write_cases
 from workflows.phantom.contents import CONTENTS, artefact, mimic_of
 from workflows.phantom.examples import examples
 from workflows.phantom.labels import Labelled, cell_targets
@@ -55,7 +58,9 @@ def test_a_sheet_shows_what_its_content_says_where_it_says_it() -> None:
         assert dark[moved & ~pen].mean() < dark[pen].mean() - 20
 
 
-def test_lessons_may_be_large_and_mix_two_grids() -> None:
+@pytest.fixture(scope="module")
+def learnt() -> list[LearntSlide]:
+    """Slides whose lesion patches are about 9 everywhere, all others about 0."""
     rng = np.random.default_rng(0)
 
     def slide(organ: Organ, diagnosis: Diagnosis, extensive: bool) -> LearntSlide:
@@ -64,8 +69,25 @@ def test_lessons_may_be_large_and_mix_two_grids() -> None:
         rows = rng.normal(size=(20, 4, 8)).astype(np.float16) + 9 * lesion[:, None, None]
         return LearntSlide(organ, diagnosis, extensive, (rows.astype(np.float16),), lesion, ~lesion)
 
-    slides = [slide(o, d, extensive) for o in ORGANS for d in o.diagnoses for extensive in (False, True)]
-    lessons = Lessons(slides, 1)
+    return [slide(o, d, extensive) for o in ORGANS for d in o.diagnoses for extensive in (False, True)]
+
+
+def test_slides_of_a_lesson_count_from_any_number(learnt: list[LearntSlide]) -> None:
+    stream = Lessons(learnt, 2).stream(0, (1,), PROFILE, 1000, 0.0, 0.5)
+    numbers: Counter[int] = Counter()
+    for lesson in (lesson for _ in range(150) for lesson in next(stream)):
+        told = [int(n) for n in re.findall(r"^Slide (\d+):", lesson.text, re.MULTILINE)]
+        assert told == list(range(lesson.first_number, lesson.first_number + len(lesson.tokens)))
+        named = {int(n) for line in re.findall(r"; slides? (.*)", lesson.text) for n in line.split(", ")}
+        ill = {n for n, rows in zip(told, lesson.tokens, strict=True) if any(row.mean() > 4 for row in rows)}
+        assert named == ill
+        numbers.update(told)
+    assert numbers.keys() == set(range(1, MAX_SLIDES + 1))
+    assert max(numbers.values()) < 5 * min(numbers.values())
+
+
+def test_lessons_may_be_large_and_mix_two_grids(learnt: list[LearntSlide]) -> None:
+    lessons = Lessons(learnt, 1)
     fine: dict[bool, list[bool]] = {False: [], True: []}
     for _ in range(30):
         lesson = lessons.part(3, (1, 4), most=90)

@@ -24,11 +24,14 @@ that an earlier, stopped run had made are not counted).
    mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps): of patches cut anywhere
    from {lesion_sheets:,} sheets crowded with lesions and {mimic_sheets:,} crowded with mimics, half of them put
    together from quarters of two.
-2. {slides:,} other slides of the training seeds, {benign} normal ones per organ and {per_lesion} of every other
-   diagnosis, are made, tiled and encoded by the pipeline itself: {patches:,} patches the tower has never seen.
-3. The language model learns to write the report of parts composed patch by patch of those slides, 1 to 12 slides of up
-   to some 480 patches, at 1 and 4 tokens per patch and at both, to conclude from given lines, and to merge the
-   conclusions of windows ({cycles} steps; the loss is on the answer, three auxiliary heads are thrown away).
+2. {early:,} other slides of the training seeds, {benign} normal ones per organ and {per_lesion} of every other
+   diagnosis, and {late_slides:,} more for the writer's last cycle ({late_benign} and {late_per_lesion}), are made,
+   tiled and encoded by the pipeline itself: {patches:,} patches the tower has never seen.
+3. The language model learns to write the report of parts composed patch by patch of those slides: 1 to 12 slides, or a
+   few large ones (up to 480 patches at 1 token per patch, 200 at 4), at 1 and 4 tokens per patch and at both; to
+   conclude from given lines; and to merge the conclusions of windows ({cycles} steps; the loss is on
+   the answer, three auxiliary heads are thrown away).
+   The slides of {anywhere} of the parts in each of these cycles count from any number instead of one.
 
 ## Input
 
@@ -68,6 +71,11 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
         cycles=_cycles([steps for steps, *_ in figures["recipe"]["writer"]]),
+        early=figures["slides"][0],
+        late_slides=figures["slides"][1],
+        late_benign=figures["recipe"]["late"][0],
+        late_per_lesion=figures["recipe"]["late"][1],
+        anywhere=", ".join(f"{share:.0%}" for *_, share in figures["recipe"]["writer"]),
         tower_cycles=_cycles([steps for steps, _ in figures["recipe"]["tower"]]),
         millions=figures["parameters"] / 1e6,
         rows=rows,

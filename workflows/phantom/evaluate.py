@@ -39,7 +39,7 @@ ONE_126 = "126 patches of one slide"
 SHARED_126 = "126 patches shared"
 TENTH = "a tenth of patches, shared"
 THUMBNAIL = "thumbnails"
-EARLIER = "earlier checkpoint"
+EARLIER = "first checkpoint"
 _MEDGEMMA_PATCHES = 126
 """What MedGemma 1.5 reads of a slide."""
 
@@ -57,6 +57,12 @@ class Readers:
     model: str = "phantom"
     earlier: str | None = None
     thumbnail: Shortcut | None = None
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Those that see less, and the whole case beside them."""
+        others = ((THUMBNAIL, self.thumbnail), (EARLIER, self.earlier))
+        return (WHOLE_BESIDE, ONE_SLIDE, ONE_126, SHARED_126, TENTH, *(row for row, given in others if given))
 
 
 def draw_cohort(seed: int, parts: int) -> list[PhantomCase]:
@@ -111,14 +117,15 @@ def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | N
     write_cases(folder / "slides", [truth])
     read = read_case(folder, model)
     scores = []
-    if read.report:
+    if read.report is None:
+        rows = (WHOLE, *(beside.rows if beside else ()))
+        scores = [score(row, NOTHING, part) for part in truth.parts for row in rows]
+    else:
         for part, drafted, true in zip(read.case.parts, read.report.parts, truth.parts, strict=True):
             scores.append(score(WHOLE, said_in_report(drafted, [s.id for s in part.slides]), true))
             if beside:
                 scores.append(replace(scores[-1], reader=WHOLE_BESIDE))
                 scores += _others(read, part, true, beside, folder)
-    else:
-        scores = [score(WHOLE, NOTHING, part) for part in truth.parts]
     shutil.rmtree(folder)
     return scores
 

@@ -1,13 +1,13 @@
 """Cases to learn writing from, composed without end from the patches of the pool.
 
-A slide of a lesson is not a slide of the pool: benign patches come from one or two slides of the organ, lesion
-patches from a third. Whoever learns whole slides by heart gains nothing.
+Seven of ten slides of a lesson are no slides of the pool: benign patches come from one or two slides of the organ,
+lesion patches from a third. Whoever learns whole slides by heart gains little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -98,7 +98,9 @@ class Lessons:
                 key = (slide.organ.name, slide.diagnosis.text, slide.extensive)
                 self._bank.lesion.setdefault(key, []).append(slide)
 
-    def part(self, slides: int, grids: tuple[int, ...], composed: bool = True, most: int = _FEW) -> TrainingCase:
+    def part(
+        self, slides: int, grids: tuple[int, ...], composed: bool = True, most: int = _FEW, first: int = 1
+    ) -> TrainingCase:
         """A part of so many slides, with fewer than `most` benign patches composed to each.
 
         Args:
@@ -106,12 +108,13 @@ class Lessons:
             grids: T of its patches; of two, most patches have the first, and many of those with a lesion the second.
             composed: or of pool slides as they are, without noise.
             most: benign patches per slide.
+            first: number of its first slide.
         """
         organ = ORGANS[self._rng.integers(len(ORGANS))]
-        findings = draw_findings(self._rng, organ, slides)
+        findings = _numbered_from(first, draw_findings(self._rng, organ, slides))
         shown = {n: finding for finding in findings for n in finding.slides}
         tokens, patches, lines = [], [], []
-        for n in range(1, slides + 1):
+        for n in range(first, first + slides):
             rows, lesion = self._slide(organ, shown.get(n), composed, most)
             fine = self._fine(lesion) if len(grids) > 1 else np.zeros(len(rows), bool)
             pooled = [self._pooled(rows, grid, composed) for grid in grids]
@@ -120,9 +123,8 @@ class Lessons:
             found = number_of(organ, shown[n].diagnosis) if n in shown else normal
             patches.append(np.where(lesion, found, normal))
             lines.append(found + len(CLASSES) * (n in shown and shown[n].extent == "extensive"))
-        return TrainingCase(
-            [list(rows) for rows in tokens], write_report(organ, slides, findings), Truth(patches, lines)
-        )
+        text = write_report(organ, slides, findings, first)
+        return TrainingCase([list(rows) for rows in tokens], text, Truth(patches, lines), first_number=first)
 
     def _pooled(self, rows: Rows, grid: int, noisy: bool) -> NDArray[np.float32]:
         pooled = pool_grid(torch.from_numpy(rows.astype(np.float32)), grid).numpy()
@@ -193,12 +195,13 @@ class Lessons:
         return slide.tokens[self._rng.integers(len(slide.tokens))][slide.clear]
 
     def stream(
-        self, grow: int, grids: tuple[int, ...], profile: Profile, texts: int, large: float
+        self, grow: int, grids: tuple[int, ...], profile: Profile, texts: int, large: float, anywhere: float
     ) -> Iterator[list[TrainingCase]]:
         """Batches without end, most of one T each; parts grow from 1–3 slides to `MAX_SLIDES` over the first `grow`.
 
         One batch in `texts` is about text alone: in turns concluding from lines, and merging windows. A share of
-        `large` among the others is one part of a few large slides.
+        `large` among the others is one part of a few large slides. The slides of a share of `anywhere` of all parts do
+        not count from one, so that large numbers are not learnt from large parts alone.
         """
         step = 0
         while True:
@@ -214,12 +217,23 @@ class Lessons:
             grid = max(some)
             if self._rng.random() < large:
                 few = int(self._rng.integers(1, min(_LARGE_SLIDES, most) + 1))
-                yield [self.part(few, some, most=_LARGE_PATCHES[grid] // few)]
+                yield [self.part(few, some, most=_LARGE_PATCHES[grid] // few, first=self._first(few, anywhere))]
                 continue
             slides = int(self._rng.integers(1, most + 1))
             # parts of about the same length waste no padding
             size = min(_MOST_PARTS, max(3, _SLIDES[min(grid, 4)] // slides))
-            yield [self.part(int(self._rng.integers(slides, min(slides + 1, most) + 1)), some) for _ in range(size)]
+            sizes = (int(self._rng.integers(slides, min(slides + 1, most) + 1)) for _ in range(size))
+            yield [self.part(count, some, first=self._first(count, anywhere)) for count in sizes]
+
+    def _first(self, slides: int, anywhere: float) -> int:
+        """Number of a part's first slide; the last one is as often `MAX_SLIDES` as parts are large."""
+        if not anywhere or self._rng.random() >= anywhere:
+            return 1
+        return min(int(self._rng.integers(1, MAX_SLIDES + 1)), MAX_SLIDES - slides + 1)
+
+
+def _numbered_from(first: int, findings: tuple[PartFinding, ...]) -> tuple[PartFinding, ...]:
+    return tuple(replace(f, slides=tuple(n + first - 1 for n in f.slides)) for f in findings)
 
 
 def merged_report(organ: Organ, windows: int, findings: tuple[PartFinding, ...]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tilers.tile import tile
+from tilers.tile import ALGORITHM, tile
 from workflows.phantom.cohort import draw_slide
 from workflows.phantom.contents import CONTENTS, MOST
 from workflows.phantom.layout import SlideSpec, lay_out
@@ -103,7 +103,7 @@ def build_pool(root: Path, specs: list[SlideSpec], workers: int) -> Iterator[Poo
 
 
 def _make_one(root: Path, spec: SlideSpec) -> PoolSlide:
-    store = root / f"v{VERSION}-{spec.seed}-{fingerprint(spec=asdict(spec))}.zarr"
+    store = root / f"v{VERSION}-{spec.seed}-{fingerprint(spec=asdict(spec), tiling=ALGORITHM)}.zarr"
     truth = store.with_suffix(".npz")
     if not truth.exists():
         file = root / f"{spec.seed}.{'svs' if spec.layout == 'svs' else 'tif'}"

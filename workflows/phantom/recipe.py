@@ -16,9 +16,17 @@ class Recipe:
     tower: tuple[tuple[int, float], ...] = ((15_000, 1e-3),)
     """Steps and highest learning rate of each cycle."""
     views: int = 4
-    writer: tuple[tuple[int, float, int, float], ...] = ((3000, 1.2e-3, 3, 0.25), (1500, 8e-4, 4, 0.1))
-    """The same, every how many steps one is about text alone, and the share of large slides in the others; parts grow
-    over the first two fifths of the first cycle."""
+    writer: tuple[tuple[int, float, int, float, float], ...] = (
+        (3000, 1.2e-3, 3, 0.25, 0.0),
+        (1500, 8e-4, 4, 0.1, 0.0),
+        (2000, 8e-4, 4, 0.1, 0.5),
+        (2000, 6e-4, 4, 0.1, 0.5),
+        (2000, 6e-4, 4, 0.1, 0.5),
+    )
+    """The same, every how many steps one is about text alone, the share of large slides in the others, and that of
+    parts whose slides count from any number; parts grow over the first two fifths of the first cycle."""
+    late: tuple[int, int] = (100, 16)
+    """As `benign` and `per_lesion`, how many more slides join in the last cycle."""
     exam: int = 200
     seed: int = 0
 
@@ -30,7 +38,8 @@ QUICK = Recipe(
     mimic_sheets=4,
     tower=((10, 1e-3),),
     views=1,
-    writer=((16, 1e-3, 3, 0.25), (8, 6e-4, 3, 0.25)),
+    writer=((16, 1e-3, 3, 0.25, 0.0), (8, 6e-4, 3, 0.25, 0.5)),
+    late=(1, 1),
     exam=4,
 )
 """Runs through every step in a minute or two."""

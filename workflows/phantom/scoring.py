@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scipy.stats import binomtest
 
@@ -52,6 +51,7 @@ class Score:
         malignant: the truth is.
         called_benign: a malignant part is said to hold no malignant diagnosis.
         called_diseased: a part without any lesion is said to have one.
+        silent: no diagnosis is said.
     """
 
     reader: str
@@ -66,6 +66,7 @@ class Score:
     benign: bool
     called_benign: bool
     called_diseased: bool
+    silent: bool
 
 
 def truth_of(part: PhantomPart) -> Said:
@@ -98,6 +99,7 @@ def score(reader: str, said: Said, part: PhantomPart) -> Score:
         benign=not part.findings,
         called_benign=part.malignant and bool(said.findings) and not malignant & set(said.diagnoses),
         called_diseased=not part.findings and bool(set(said.diagnoses) - {part.organ.benign.text}),
+        silent=not said.findings,
     )
 
 
@@ -112,23 +114,33 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
     return round(float(interval.low), 4), round(float(interval.high), 4)
 
 
-def rates(scores: Iterable[Score]) -> dict[str, Any]:
-    """Shares, `n` they rest on, and the 95 % Wilson interval of `exact`; None where there is nothing to divide by."""
+@dataclass(frozen=True)
+class Rate:
+    """So many of so many; `share`, `low` and `high` (95 % after Wilson) are None of none."""
+
+    hits: int
+    of: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+def rates(scores: Iterable[Score]) -> dict[str, Rate]:
+    """Of every measure. Malignant parts called benign are of malignant ones, benign called diseased of benign ones."""
     rows = list(scores)
-    low, high = wilson(sum(s.exact for s in rows), len(rows)) if rows else (None, None)
     return {
-        "n": len(rows),
-        "exact": _share([s.exact for s in rows]),
-        "low": low,
-        "high": high,
-        "name": _share([s.name for s in rows]),
-        "slides": _share([s.slides for s in rows]),
-        "extent": _share([s.extent for s in rows]),
-        "organ_wrong": sum(not s.organ for s in rows),
-        "malignant_called_benign": _share([s.called_benign for s in rows if s.malignant]),
-        "benign_called_diseased": _share([s.called_diseased for s in rows if s.benign]),
+        "exact": _rate([s.exact for s in rows]),
+        "name": _rate([s.name for s in rows]),
+        "slides": _rate([s.slides for s in rows]),
+        "extent": _rate([s.extent for s in rows]),
+        "organ wrong": _rate([not s.organ for s in rows]),
+        "malignant called benign": _rate([s.called_benign for s in rows if s.malignant]),
+        "benign called diseased": _rate([s.called_diseased for s in rows if s.benign]),
+        "silent": _rate([s.silent for s in rows]),
     }
 
 
-def _share(hits: Sequence[bool]) -> float | None:
-    return round(sum(hits) / len(hits), 4) if hits else None
+def _rate(found: Sequence[bool]) -> Rate:
+    if not found:
+        return Rate(0, 0, None, None, None)
+    return Rate(sum(found), len(found), round(sum(found) / len(found), 4), *wilson(sum(found), len(found)))

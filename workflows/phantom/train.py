@@ -18,6 +18,7 @@ from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
 from reporters.training.tower import CellClassifier, train_tower, whiten
 from reporters.training.writer import WriterTrainer
+from tilers.tile import ALGORITHM as TILING
 from workflows.phantom.card import model_card
 from workflows.phantom.cohort import MAX_SLIDES
 from workflows.phantom.examples import as_pixels, examples, turned
@@ -46,7 +47,7 @@ GRIDS = (1, 4)
 """Tokens per patch the checkpoint is trained with."""
 _STREAMS = 2
 """Batches per step, a core for each; part of the recipe, whatever the machine has."""
-TRAINING = 6
+TRAINING = 7
 """Raised whenever the same recipe would train other weights, so that nothing learnt before is taken for it."""
 _TYPICAL = 1000
 """Patches whose components the tower begins with."""
@@ -79,16 +80,16 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     """Run the whole recipe and save the checkpoint to `out`; return the figures of its card.
 
     Slides, the tower and each cycle of the writer are kept in `work`: a run that was stopped goes on behind the last
-    of them that it finished. The minutes of its card are then those of the last run.
+    of them that it finished. The minutes of its card are those of each cycle, and of the last run for slides.
 
     Args:
-        work: folder for what is made on the way (about 9 GB).
+        work: folder for what is made on the way (about 11 GB).
         out: folder of the checkpoint.
         recipe: sizes and seed.
         workers: processes that make slides.
     """
     started = time.monotonic()
-    pool = training_pool(work, workers, recipe)
+    pool, late = _training_pools(work, workers, recipe)
     held_out = _pool(work, "calibration", max(1, recipe.benign // 5), max(2, recipe.per_lesion // 10), workers)
     pooled = time.monotonic()
     tokenizer = build_tokenizer(_all_texts())
@@ -97,14 +98,15 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     towers = _teach_tower(model.model.vision_tower, held_out, work, recipe, shape.pixels, workers)
     emit("train.measured", what="tower", **towers[-1]["accuracy"])
     slides = _learn(model, pool, shape.pixels, recipe.views, recipe.seed)
-    writer = _teach_writer(model, tokenizer, slides, work, recipe)
+    more = _learn(model, late, shape.pixels, recipe.views, recipe.seed + 1)
+    writer = _teach_writer(model, tokenizer, slides, more, work, recipe)
     curve = [loss for cycle in writer for loss in cycle["loss"]]
     figures = {
         "phantom_version": VERSION,
         "recipe": asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "slides": len(pool),
-        "patches": sum(len(slide.shares) for slide in pool),
+        "slides": [len(pool), len(late)],
+        "patches": sum(len(slide.shares) for slide in [*pool, *late]),
         "held_out_patch_accuracy": towers[-1]["accuracy"],
         "held_out_exact_reports": _exact(
             WriterTrainer(model, tokenizer, PROFILE, classes=0),
@@ -155,14 +157,16 @@ def _teach_tower(
 
 
 def _teach_writer(
-    model: Any, tokenizer: Any, slides: list[LearntSlide], work: Path, recipe: Recipe
+    model: Any, tokenizer: Any, slides: list[LearntSlide], late: list[LearntSlide], work: Path, recipe: Recipe
 ) -> list[dict[str, Any]]:
-    """All cycles of the language model; the figures of each."""
+    """All cycles of the language model, with `late` slides in the last; the figures of each."""
+    last = len(recipe.writer) - 1
 
-    def learn(cycle: int, steps: int, rate: float, texts: int, large: float) -> dict[str, Any]:
+    def learn(cycle: int, steps: int, rate: float, texts: int, large: float, anywhere: float) -> dict[str, Any]:
         grow = 2 * steps // 5 if cycle == 0 else 0
         seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
-        streams = [Lessons(slides, seed).stream(grow, GRIDS, PROFILE, texts, large) for seed in seeds]
+        known = [*slides, *late] if cycle == last else slides
+        streams = [Lessons(known, seed).stream(grow, GRIDS, PROFILE, texts, large, anywhere) for seed in seeds]
         trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
         return {"loss": trainer.fit(streams, steps, rate)}
 
@@ -180,14 +184,16 @@ def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, A
     if writer is None:
         return sizes
     learnt = {name: getattr(recipe, name) for name in ("benign", "per_lesion", "views")}
-    return sizes | learnt | {"writer": recipe.writer[:writer]}
+    late = {"late": recipe.late} if writer == len(recipe.writer) else {}
+    return sizes | learnt | late | {"writer": recipe.writer[:writer]}
 
 
 def _kept(
     work: Path, name: str, recipe: dict[str, Any], module: nn.Module, learn: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
     """Let `module` learn, or give it what it learnt in an earlier run by the same recipe; the figures of that."""
-    file = work / f"{name}-{fingerprint(phantom=VERSION, training=TRAINING, profile=PROFILE, recipe=recipe)}.pt"
+    made_by = {"phantom": VERSION, "training": TRAINING, "tiling": TILING}
+    file = work / f"{name}-{fingerprint(**made_by, profile=PROFILE, recipe=recipe)}.pt"
     if not file.exists():
         started = time.monotonic()
         figures = learn()
@@ -200,9 +206,18 @@ def _kept(
 
 
 def training_pool(work: Path, workers: int = 2, recipe: Recipe | None = None) -> list[PoolSlide]:
-    """The slides a checkpoint is trained on, made below `work` where they are not there yet."""
+    """The slides a checkpoint is trained on from the start, made below `work` where they are not there yet."""
     sizes = recipe or Recipe()
     return _pool(work, "train", sizes.benign, sizes.per_lesion, workers)
+
+
+def _training_pools(work: Path, workers: int, recipe: Recipe) -> tuple[list[PoolSlide], list[PoolSlide]]:
+    """That, and the slides that join late."""
+    early = training_pool(work, workers, recipe)
+    known = {slide.spec.seed for slide in early}
+    benign, per_lesion = recipe.late
+    everything = _pool(work, "train", recipe.benign + benign, recipe.per_lesion + per_lesion, workers)
+    return early, [slide for slide in everything if slide.spec.seed not in known]
 
 
 def _pool(work: Path, split: Split, benign: int, per_lesion: int, workers: int) -> list[PoolSlide]:

@@ -29,14 +29,14 @@ class PartFinding:
         return f"{self.diagnosis.text}; {self.extent}" if self.diagnosis.malignant else self.diagnosis.text
 
 
-def write_report(organ: Organ, slides: int, findings: Sequence[PartFinding]) -> str:
-    """The report text of a part.
+def write_report(organ: Organ, slides: int, findings: Sequence[PartFinding], first: int = 1) -> str:
+    """The report text of a part of so many slides, numbered from `first`.
 
     One line per slide, which lets a reader check what follows: the specimen, then one line per finding with the
     slides that show it, or the one that says there is none.
     """
     shown = {n: finding for finding in findings for n in finding.slides}
-    lines = [f"Slide {n}: {shown.get(n, organ.benign.text)}" for n in range(1, slides + 1)]
+    lines = [f"Slide {n}: {shown.get(n, organ.benign.text)}" for n in range(first, first + slides)]
     lines.append(f"{organ.name}, {organ.procedure};")
     lines += [f"- {finding}; {_slides(finding.slides)}" for finding in findings] or [f"- {organ.benign.text}"]
     return "\n".join(lines)
