@@ -2,7 +2,7 @@
 
 python benchmarks/confidence.py [--seed S] [--parts N] [--model M] [--json]
 
-Phantom parts of the test seeds, of one to four slides and all contrasts, go from slide files to reports. AUROC is the
+Phantom parts of the test seeds, of one to twelve slides and all contrasts, go from slide files to reports. AUROC is the
 chance that a right answer is given more confidence than a wrong one; the table tells, for the most confident share of
 parts, how many of them are wrong.
 """
@@ -36,7 +36,7 @@ def auroc(value: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
 
 @click.command()
 @click.option("--seed", default=600_000, show_default=True, help="First seed within the test split.")
-@click.option("--parts", default=320, show_default=True)
+@click.option("--parts", default=312, show_default=True)
 @click.option("--model", default="phantom", show_default=True)
 @click.option("--workers", default=2, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
@@ -51,7 +51,7 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
     if as_json:
         print(json.dumps([vars(a) for a in answers], indent=1))
         return
-    print(f"confidence: seed {seed}, {len(answers)} phantom parts of 1 to 4 slides, model {model}")
+    print(f"confidence: seed {seed}, {len(answers)} phantom parts of 1 to 12 slides, model {machine.model(model)}")
     print(machine.describe())
     right = np.array([a.exact for a in answers])
     logprob = np.array([a.logprob for a in answers])

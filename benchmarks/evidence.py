@@ -43,7 +43,7 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
         print(json.dumps([vars(look) for look in found], indent=1))
         return
     few = [look for look in found if look.lesion_share <= MOST]
-    print(f"evidence: seed {seed}, {parts} parts of 6 to 12 slides, model {model}")
+    print(f"evidence: seed {seed}, {parts} parts of 6 to 12 slides, model {machine.model(model)}")
     print(machine.describe())
     print(f"{len(found)} lines name a lesion rightly, {len(few)} where lesions are on at most {MOST:.0%} of patches")
     for name, looks in (("at most 5 %", few), ("all", found)):

@@ -1,4 +1,4 @@
-"""What machine a benchmark ran on, in one line."""
+"""What a benchmark ran on, in one line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from types import TracebackType
 
 import psutil
 
+from wsi_pipeline.models import find_checkpoint
+
 
 def describe() -> str:
     """Processor, cores, memory, Python."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
     return f"{_processor()}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def model(name: str) -> str:
+    """A checkpoint with its revision."""
+    return f"{name} ({find_checkpoint(name).revision})"
 
 
 class PeakMemory:

@@ -86,7 +86,7 @@ def main(
         return
     held = {organ.name: sum(map(len, slides.normal[organ.name])) for organ in ORGANS}
     longest = f"{context:,} tokens of context" if context else "the model's own context"
-    print(f"needle: seed {seed}, model {model}, {longest}; bank of {held} normal patches")
+    print(f"needle: seed {seed}, model {machine.model(model)}, {longest}; bank of {held} normal patches")
     print(machine.describe())
     print(f"naming one of the organ's lesions blindly is right in {np.mean([1 / len(o.lesions) for o in ORGANS]):.2f}")
     _print(rows)

@@ -56,11 +56,10 @@ def main(
     if as_json:
         print(json.dumps(rows, indent=1, default=asdict))
         return
-    print(f"phantom benchmark: seed {seed}, {len(cases)} cases, model {model}, {time.monotonic() - started:.0f} s")
-    revisions = {model: find_checkpoint(model).revision}
+    took = time.monotonic() - started
+    print(f"phantom benchmark: seed {seed}, {len(cases)} cases, model {machine.model(model)}, {took:.0f} s")
     if earlier:
-        revisions[EARLIER] = find_checkpoint(earlier).revision
-    print(", ".join(f"{name}: {revision}" for name, revision in revisions.items()))
+        print(f"{EARLIER}: {find_checkpoint(earlier).revision}")
     print(f"readers that see less read the first {compared or len(cases)} cases")
     print(machine.describe())
     _print(rows)

@@ -35,7 +35,7 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
     if as_json:
         print(json.dumps({"parts": parts, "same_words": counts}, indent=1))
         return
-    print(f"phantom robustness: seed {seed}, {parts} parts of 2 to 5 slides, model {model}")
+    print(f"phantom robustness: seed {seed}, {parts} parts of 2 to 5 slides, model {machine.model(model)}")
     print(machine.describe())
     print(f"{'handling':20}{'same words, extent and slides':>32}{'95 % Wilson':>16}")
     for name, count in counts.items():

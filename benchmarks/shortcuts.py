@@ -76,7 +76,10 @@ def main(pool: Path, seed: int, each: int, sweep: int, model: str, workers: int,
     if as_json:
         print(json.dumps(result, indent=1))
         return
-    print(f"phantom shortcuts: {len(cases)} slides with one focal lesion, {len(LESIONS)} lesions; seed {seed}")
+    print(
+        f"phantom shortcuts: {len(cases)} slides with one focal lesion, {len(LESIONS)} lesions; seed {seed}, "
+        f"model {machine.model(model)}, {len(trained):,} slides to learn from"
+    )
     print(machine.describe())
     print("\nexact diagnosis; classifiers are told the organ and that there is a lesion, the model neither")
     print(f"  {'chance':28}{result['chance']:.3f}")

@@ -76,7 +76,10 @@ def main(slides: int, patches: int, model: str, workers: int, folder: Path | Non
         (part,) = Report.model_validate_json(done.read_text()).parts
         stored = sum(p.stat().st_size for p in (Path(name) / "out").rglob("*") if p.is_file())
     assert part.plan
-    print(f"whole case: {slides} slides, {part.completeness.patches_found:,} patches, model {model}, {workers} workers")
+    print(
+        f"whole case: {slides} slides, {part.completeness.patches_found:,} patches, "
+        f"model {machine.model(model)}, {workers} workers"
+    )
     print(machine.describe())
     print(
         f"plan {part.plan.strategy}, {len(part.plan.windows)} sequences, {part.plan.tokens_per_patch} token(s) "

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from workflows.phantom.card import model_card
+from wsi_pipeline.models.checkpoint import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "wsi_pipeline/models/phantom"
@@ -21,7 +22,7 @@ def page() -> str:
     """The card as Markdown."""
     results = ROOT / "benchmarks/results"
     tables = {heading: (results / name).read_text() for heading, name in TABLES.items() if (results / name).exists()}
-    return model_card(json.loads((CHECKPOINT / "training.json").read_text()), tables)
+    return model_card(json.loads((CHECKPOINT / FIGURES).read_text()), tables)
 
 
 if __name__ == "__main__":

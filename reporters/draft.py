@@ -16,7 +16,7 @@ from reporters.instructions import instruction_for
 from reporters.merging import merge_lines, merge_texts
 from reporters.plan import PartPlan, Window
 from reporters.planning import look_again
-from reporters.sequence import ReadTokens
+from reporters.sequence import Grammar, ReadTokens
 from reporters.writer import Draft, Writer
 from wsi_pipeline.cases import Part
 from wsi_pipeline.events import emit
@@ -35,13 +35,14 @@ def draft_part(
 ) -> PartDraft:
     """Read every window of the plan and write the part's draft."""
     instruction = instruction_for(writer.profile, part)
+    grammar = writer.grammar.laid_out(plan.slide_markers, plan.coordinates)
     places = {slide: _places(store) for slide, store in patches.items()}
     progress = _Progress(part.title, len(plan.windows) + bool(plan.second_look))
     if plan.second_look:
-        ((draft, seen),) = _read(plan, instruction, writer, places, tokens, settings, progress)
+        ((draft, seen),) = _read(plan, instruction, writer, grammar, places, tokens, settings, progress)
         weights = _looked_at(draft, seen)
         plan = look_again(plan, weights, writer.profile, writer.grammar, instruction, settings)
-    read = _read(plan, instruction, writer, places, tokens, settings, progress)
+    read = _read(plan, instruction, writer, grammar, places, tokens, settings, progress)
     progress.tell(0)
     draft_from = _draft_lines if writer.profile.answer == "lines" else _draft_text
     return replace(draft_from(part, plan, read, writer, settings), plan=plan)
@@ -69,6 +70,7 @@ def _read(
     plan: PartPlan,
     instruction: str,
     writer: Writer,
+    grammar: Grammar,
     places: Mapping[str, Sequence[PatchPlace]],
     tokens: Mapping[str, TokenStore],
     settings: ReportSettings,
@@ -77,9 +79,11 @@ def _read(
     read: list[_Read] = []
     for window in plan.windows:
         progress.tell(window.tokens)
-        sequence = writer.grammar.sequence(plan.grids(window), instruction)
+        where = [[places[share.slide][i] for i in share.patches] for share in window.slides]
+        written = [[place.mm for place in slide] for slide in where] if plan.coordinates else None
+        sequence = grammar.sequence(plan.grids(window), instruction, places=written)
         draft = writer.write(sequence, window_tokens(plan, window, tokens), settings.max_new_tokens)
-        read.append((draft, [places[share.slide][i] for share in window.slides for i in share.patches]))
+        read.append((draft, [place for slide in where for place in slide]))
     return read
 
 
@@ -129,7 +133,11 @@ def _with_windows(merged: PartDraft, read: Sequence[_Read]) -> PartDraft:
 
 def _places(store: PatchStore) -> list[PatchPlace]:
     facts = store.facts
-    return [PatchPlace(facts.slide_id, i, int(x), int(y), facts.patch_level0) for i, (x, y) in enumerate(store.coords)]
+    mm = facts.mpp / 1000
+    return [
+        PatchPlace(facts.slide_id, i, int(x), int(y), facts.patch_level0, (x * mm, y * mm))
+        for i, (x, y) in enumerate(store.coords)
+    ]
 
 
 def window_tokens(plan: PartPlan, window: Window, stores: Mapping[str, TokenStore]) -> ReadTokens:
@@ -142,8 +150,9 @@ def window_tokens(plan: PartPlan, window: Window, stores: Mapping[str, TokenStor
         parts = []
         for (slide, per_patch), group in groupby(places[first:last], key=itemgetter(0, 1)):
             patches = np.array([patch for _, _, patch in group])
-            rows = stores[slide].read(int(patches[0]), int(patches[-1]) + 1, per_patch)
-            parts.append(rows[patches - patches[0]].reshape(-1, rows.shape[2]))
+            lowest = int(patches.min())
+            rows = stores[slide].read(lowest, int(patches.max()) + 1, per_patch)
+            parts.append(rows[patches - lowest].reshape(-1, rows.shape[2]))
         return np.concatenate(parts)
 
     return read

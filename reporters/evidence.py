@@ -15,13 +15,14 @@ from reporters.writer import Draft
 
 @dataclass(frozen=True)
 class PatchPlace:
-    """Where a patch of a sequence lies: level-0 pixels of its slide."""
+    """Where a patch of a sequence lies: level-0 pixels of its slide, and mm right and down."""
 
     slide: str
     patch: int
     x: int
     y: int
     edge: float
+    mm: tuple[float, float]
 
 
 def attention_shares(draft: Draft, span: Span) -> NDArray[np.float32] | None:

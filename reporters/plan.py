@@ -16,7 +16,7 @@ class _Data(BaseModel):
 
 
 class SlideShare(_Data):
-    """Patches of one slide in one window, in spatial order."""
+    """Patches of one slide in one window, in the order they are read in."""
 
     slide: str
     patches: tuple[int, ...]
@@ -44,6 +44,12 @@ class PartPlan(_Data):
     patches_read: int
     patches_left_out: int = 0
     """For their quality, as `--leave-out` asked."""
+    order: Literal["spatial", "random"] = "spatial"
+    """Of the patches of a slide."""
+    slide_markers: bool = True
+    """Whether sequences tell slides apart."""
+    coordinates: bool = False
+    """Whether the place of each patch is written before it."""
     deviations: tuple[str, ...] = ()
     """Where the plan leaves what the checkpoint was trained on."""
     second_look: int = 0

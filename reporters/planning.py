@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reporters.plan import PartPlan, Strategy, Window
 from reporters.profiles import Profile
-from reporters.selection import Choose, Patches, at_random, strongest_of
+from reporters.selection import Choose, Patches, at_random, shuffled, strongest_of
 from reporters.sequence import Grammar
 from reporters.strategies import Room, coarse, fine_tokens, fitting, groups, holds, joint, mixed, separate
 from wsi_pipeline.errors import ModelError
@@ -53,7 +53,10 @@ def make_plan(
     chosen = {slide: indices for slide, indices in kept.items() if indices}
     if settings.max_patches is not None and settings.max_patches < found - out:
         chosen = choose(chosen, settings.max_patches, settings.seed)
+    if settings.order == "random":
+        chosen = shuffled(chosen, settings.seed)
     asked = profile if settings.tokens_per_patch is None else _of_one_grid(profile, settings.tokens_per_patch)
+    grammar = grammar.laid_out(settings.slide_markers, settings.coordinates)
     room = Room(asked, grammar, instruction, profile.longest - settings.max_new_tokens)
     strategy = _strategy(chosen, room, settings)
     fine = fine_tokens(profile) if strategy == "mixed" else None
@@ -68,7 +71,10 @@ def make_plan(
         patches_found=found,
         patches_read=sum(len(share.patches) for window in windows for share in window.slides),
         patches_left_out=out,
-        deviations=_deviations(profile, strategy, patch_size, mpp),
+        order=settings.order,
+        slide_markers=settings.slide_markers,
+        coordinates=settings.coordinates,
+        deviations=(*_deviations(profile, strategy, patch_size, mpp), *_laid_out_otherwise(settings)),
         second_look=look,
         longest=min(room.budget, longest + look * room.fine_cost) if look else longest,
     )
@@ -91,6 +97,7 @@ def look_again(
             known, and some at random are taken.
         profile, grammar, instruction, settings: as of the first.
     """
+    grammar = grammar.laid_out(plan.slide_markers, plan.coordinates)
     room = Room(profile, grammar, instruction, profile.longest - settings.max_new_tokens)
     (first,) = plan.windows
     chosen = {share.slide: share.patches for share in first.slides}
@@ -194,3 +201,12 @@ def _deviations(profile: Profile, strategy: Strategy, patch_size: int, mpp: floa
     if strategy != "windows" and profile.strategy != "joint":
         found.append(f"several slides in one sequence; {profile.name} was trained on windows of one slide")
     return tuple(found)
+
+
+def _laid_out_otherwise(settings: ReportSettings) -> tuple[str, ...]:
+    otherwise = {
+        "patches of a slide in random order instead of rows": settings.order == "random",
+        "slides not told apart by markers": not settings.slide_markers,
+        "the place of each patch written before it": settings.coordinates,
+    }
+    return tuple(words for words, so in otherwise.items() if so)

@@ -8,19 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Patches = Mapping[str, Sequence[int]]
-"""By slide, in spatial order."""
+"""By slide, in the order they are read in."""
 Choose = Callable[[Patches, int, int], dict[str, tuple[int, ...]]]
 """So many of the patches, by seed; slides that keep none are left out."""
 
 
 def at_random(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
-    """A seeded sample of `budget` patches, shared out over slides by their size, in spatial order."""
+    """A seeded sample of `budget` patches, shared out over slides by their size, in their order."""
     rng = np.random.default_rng(seed)
     picked = {
-        slide: tuple(int(i) for i in np.sort(rng.choice(patches[slide], quota, replace=False)))
+        slide: tuple(patches[slide][i] for i in np.sort(rng.choice(len(patches[slide]), quota, replace=False)))
         for slide, quota in quotas(patches, budget).items()
     }
     return {slide: p for slide, p in picked.items() if p}
+
+
+def shuffled(patches: Patches, seed: int) -> dict[str, tuple[int, ...]]:
+    """The same patches, those of each slide in an order of its own."""
+    rng = np.random.default_rng([seed, 3])
+    return {slide: tuple(int(i) for i in rng.permutation(np.array(own))) for slide, own in patches.items()}
 
 
 def farthest(features: Mapping[str, NDArray[np.float32]]) -> Choose:
@@ -33,7 +39,7 @@ def farthest(features: Mapping[str, NDArray[np.float32]]) -> Choose:
             if quota:
                 own = np.array(patches[slide])
                 rows = farthest_points(features[slide][own], quota, int(rng.integers(len(own))))
-                picked[slide] = tuple(int(i) for i in np.sort(own[rows]))
+                picked[slide] = tuple(int(i) for i in own[np.sort(rows)])
         return picked
 
     return choose

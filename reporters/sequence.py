@@ -7,7 +7,8 @@ Tokens per patch T, native N:
 - T = 1: the bare soft token, causal: a marker would cost more than it marks.
 
 Each patch has its own T; one sequence may mix them. Slide markers open a slide and, where the profile says so, repeat
-after every few patches and at its end; where Ts are mixed, each patch counts for its own share of the few.
+after every few patches and at its end; where Ts are mixed, each patch counts for its own share of the few. Markers may
+be left out, and the place of a patch be written before it, where a plan says so.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from reporters.profiles import Profile
 
 _BREAK = "\n\n"
+_PLACE = "({:05.1f}, {:05.1f}) "
+"""mm right and down. Always as long, so that lengths are known without the places; a slide has less than 1,000 mm."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ Grids = Items[Items[int]]
 """Per slide the T of each patch."""
 
 
+Places = Items[Items[tuple[float, float]]]
+"""Per slide where each patch lies: mm right and down of the slide's corner."""
+
+
 def uniform(patches_per_slide: Items[int], tokens_per_patch: int) -> Grids:
     """The same T for all patches of slides with so many each."""
     return [[tokens_per_patch] * count for count in patches_per_slide]
@@ -88,27 +95,39 @@ class Grammar:
         tokenizer: the checkpoint's.
         profile: its profile.
         boi, soft, eoi: ids of begin-of-image, soft token, end-of-image from its configuration.
+        coordinates: whether the place of each patch is written before it.
     """
 
-    def __init__(self, tokenizer: Any, profile: Profile, boi: int, soft: int, eoi: int) -> None:
-        self.tokenizer, self._profile = tokenizer, profile
+    def __init__(
+        self, tokenizer: Any, profile: Profile, boi: int, soft: int, eoi: int, coordinates: bool = False
+    ) -> None:
+        self.tokenizer, self._profile, self._coordinates = tokenizer, profile, coordinates
         self._boi, self._soft, self._eoi = boi, soft, eoi
         self._chunk = lcm(*profile.marker_every.values())
         self._share = {tokens: self._chunk // every for tokens, every in profile.marker_every.items()}
         self._encoded: dict[str, list[int]] = {}
 
-    def sequence(self, slides: Grids, instruction: str, first_number: int = 1) -> Sequence:
+    def laid_out(self, slide_markers: bool, coordinates: bool) -> Grammar:
+        """The same with or without the profile's slide markers, and the places of patches."""
+        without = {"slide_marker": "", "marker_every": {}}
+        profile = self._profile if slide_markers else self._profile.model_copy(update=without)
+        return Grammar(self.tokenizer, profile, self._boi, self._soft, self._eoi, coordinates)
+
+    def sequence(
+        self, slides: Grids, instruction: str, first_number: int = 1, places: Places | None = None
+    ) -> Sequence:
         """The input for slides with patches of so many tokens each, and the instruction after them.
 
         Args:
             slides: per slide the T of its patches.
             instruction: text behind them.
             first_number: of the first slide; the others count on.
+            places: of the patches, where they are to be written.
         """
         ids: list[int] = []
         soft: list[int] = []
         ends: list[tuple[int, int, int, int]] = []
-        for run in self._runs(slides, instruction, first_number):
+        for run in self._runs(slides, instruction, first_number, places):
             for stop, *chunk in run.ends:
                 slide, first, last = chunk
                 ends.append((len(ids) + len(self._encode(run.text[:stop])) - 1, slide, first, last))
@@ -138,16 +157,21 @@ class Grammar:
         """What a slide's marker takes, that of a slide with two figures."""
         return len(self._encode(self._profile.slide_marker.format(n=10)))
 
-    def _runs(self, slides: Grids, instruction: str, first_number: int = 1) -> Iterator[_Run]:
+    def _runs(
+        self, slides: Grids, instruction: str, first_number: int = 1, places: Places | None = None
+    ) -> Iterator[_Run]:
         """One stretch of text before every patch, and one behind the last."""
         text, patch = self._profile.opening, 0
         ends: list[tuple[int, int, int, int]] = []
-        for number, grids in enumerate(slides, first_number):
+        for place, grids in enumerate(slides):
+            number = first_number + place
             marker = self._profile.slide_marker.format(n=number)
             text += marker
             first, filled = patch, 0
             for k, tokens in enumerate(grids, 1):
                 line_break = _BREAK if tokens == self._profile.native_tokens else ""
+                if self._coordinates:
+                    text += _PLACE.format(*(places[place][k - 1] if places else (0, 0)))
                 yield _Run(text + line_break, tuple(ends), tokens)
                 text, ends, patch = line_break, [], patch + 1
                 filled += self._share.get(tokens, 0)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import MakeSlide
 
@@ -59,7 +61,7 @@ def test_choices_are_those_of_the_settings() -> None:
     for group in ("tile", "model", "report", "machine"):
         fields |= type(fields[group].default).model_fields
     choices = {p.name: p.type.choices for p in run.params if hasattr(p.type, "choices") and p.name in fields}
-    assert {"reader", "codec", "dtype", "plan", "select", "zoom", "retain", "leave_out"} == set(choices)
+    assert {"reader", "codec", "dtype", "plan", "select", "zoom", "order", "retain", "leave_out"} == set(choices)
     assert tuple(choices.pop("leave_out")) == get_args(Objection)
     for name, values in choices.items():
         assert tuple(values) == get_args(fields[name].annotation), name
@@ -191,4 +193,10 @@ def test_inspect_draws_what_would_be_tiled(make_slide: MakeSlide, tmp_path: Path
     picture, shapes = tmp_path / "p.png", tmp_path / "s.geojson"
     wsi("inspect", make_slide(), "--preview", picture, "--geojson", shapes)
     assert picture.read_bytes().startswith(b"\x89PNG")
+    mask = tmp_path / "mask.png"
+    Image.fromarray(np.pad(np.full((10, 10), 255, np.uint8), ((0, 70), (0, 90)))).save(mask)
+    whole, part = (wsi("inspect", make_slide(), *given).stdout for given in ((), ("--mask", mask)))
+    assert "1 of " in part
+    assert whole != part
+    assert "does not exist" in wsi("inspect", make_slide(), "--mask", tmp_path / "no.png", check=2).stderr
     assert json.loads(shapes.read_text())["type"] == "FeatureCollection"

@@ -15,14 +15,14 @@ from tilers.readers import READERS, open_slide
 from tilers.resolution import resolve
 from tilers.tile import patch_level, survey, tile
 from wsi_pipeline.cases import Slide
-from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import PipelineError
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
 
 
-def inspect(path: Location, settings: TileSettings) -> Iterator[str]:
+def inspect(slide: Slide, settings: TileSettings) -> Iterator[str]:
     """Lines about one slide. Label and macro images are not opened; other properties are not shown."""
+    path = slide.path
     yield f"{path}"
     for name in READERS:
         try:
@@ -44,10 +44,10 @@ def inspect(path: Location, settings: TileSettings) -> Iterator[str]:
                 yield f"    resolution {resolution.mpp:g} µm/px from {resolution.source}"
             except PipelineError as error:
                 yield f"    {error.reason}"
-    yield from _would_be(path, settings)
+    yield from _would_be(slide, settings)
 
 
-def show(path: Location, settings: TileSettings, picture: Path | None, shapes: Path | None) -> None:
+def show(slide: Slide, settings: TileSettings, picture: Path | None, shapes: Path | None) -> None:
     """Tile a slide and write what came of it: a PNG, and GeoJSON for QuPath.
 
     Raises:
@@ -55,7 +55,7 @@ def show(path: Location, settings: TileSettings, picture: Path | None, shapes: P
     """
     with tempfile.TemporaryDirectory(prefix="wsi-inspect-") as folder:
         final = Path(folder) / "patches.zarr"
-        tile(Slide(path.stem, path), settings, final, threads=CPU_COUNT)
+        tile(slide, settings, final, threads=CPU_COUNT)
         store = PatchStore(final)
         if picture:
             preview(store).save(picture, "PNG")
@@ -63,9 +63,9 @@ def show(path: Location, settings: TileSettings, picture: Path | None, shapes: P
             shapes.write_text(json.dumps(geojson(store)) + "\n")
 
 
-def _would_be(path: Location, settings: TileSettings) -> Iterator[str]:
+def _would_be(slide: Slide, settings: TileSettings) -> Iterator[str]:
     try:
-        found = survey(Slide(path.stem, path), settings)
+        found = survey(slide, settings)
     except PipelineError as error:
         yield f"  would fail: {error.reason}"
         return

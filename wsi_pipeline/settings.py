@@ -88,6 +88,12 @@ class ReportSettings(Settings):
     """Read only this many patches per part; default every patch."""
     select: Literal["random", "farthest"] = "random"
     """Which `max_patches`: a seeded sample, or those that lie far apart in tokens; slides get a share by their size."""
+    order: Literal["spatial", "random"] = "spatial"
+    """Of a slide's patches in a sequence: row by row, or shuffled by the seed."""
+    slide_markers: bool = True
+    """Whether a sequence tells its slides apart, as the checkpoint was trained."""
+    coordinates: bool = False
+    """Whether the place of each patch, in mm from the corner of its slide, is written before it."""
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 512
     """Longest text of one generation."""
     seed: int = 0

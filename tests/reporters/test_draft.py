@@ -49,7 +49,7 @@ class Told:
 
 def stored(names):  # type: ignore[no-untyped-def]
     """Patch and token stores of three patches each."""
-    facts = {n: SimpleNamespace(slide_id=n, patch_level0=768.0) for n in names}
+    facts = {n: SimpleNamespace(slide_id=n, patch_level0=768.0, mpp=1.0) for n in names}
     patches = {n: SimpleNamespace(facts=facts[n], coords=np.array([[0, 0], [768, 0], [0, 768]])) for n in names}
     tokens = {n: SimpleNamespace(read=lambda a, b, t: np.zeros((b - a, t, 4), np.float32)) for n in names}
     return patches, tokens
@@ -226,3 +226,22 @@ def test_a_second_look_is_fine_where_the_first_one_looked() -> None:
     assert draft.plan
     assert [share.fine for share in draft.plan.windows[0].slides] == [(1,), (2,)]
     assert [sentence.text for sentence in draft.diagnosis] == ["Adenoma"]
+
+
+def test_places_are_written_and_tokens_come_in_the_order_of_the_plan() -> None:
+    class Reading(Told):
+        def write(self, sequence, tokens, longest):  # type: ignore[no-untyped-def]
+            self.read = tokens(0, len(sequence.grids))[:, 0].tolist()
+            return super().write(sequence, tokens, longest)
+
+    writer = Reading("Slide 1: Normal\nColon, biopsy;\n- Normal")
+    patches, _ = stored(["s0"])
+    rows = np.arange(3, dtype=np.float32)[:, None, None]
+    tokens = {"s0": SimpleNamespace(read=lambda a, b, t: rows[a:b])}
+    rules = ReportSettings(max_new_tokens=50, order="random", coordinates=True, slide_markers=False, seed=1)
+    plan = make_plan({"s0": 3}, writer.profile, writer.grammar, "?", rules, 768, 1.0)
+    draft_part(Part(None, ()), plan, writer, patches, tokens, rules)  # type: ignore[arg-type]
+    order = plan.windows[0].slides[0].patches
+    assert writer.read == list(order) != [0, 1, 2]
+    places = ["(000.0, 000.0) ", "(000.8, 000.0) ", "(000.0, 000.8) "]
+    assert writer.asked == ["<" + "".join(places[i] for i in order) + "Report.>"]

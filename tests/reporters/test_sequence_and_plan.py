@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reporters.plan import PartPlan
 from reporters.planning import check_asked, look_again, make_plan
 from reporters.profiles import Profile, find_profile
 from reporters.sequence import Grammar, uniform
@@ -71,10 +72,20 @@ def test_several_numbers_of_tokens_may_be_mixed() -> None:
     assert made.types[made.soft].tolist() == np.repeat([0, 1, 0, 0, 1, 1, 0], made.grids).tolist()
 
 
-@given(st.lists(st.lists(st.sampled_from([1, 4, 16]), max_size=40), max_size=9))
-def test_the_arithmetic_charges_every_token(slides: list[list[int]]) -> None:
-    made = GRAMMAR.sequence(slides, "instruction")
-    assert GRAMMAR.length(slides, "instruction") == len(made.ids)
+def test_markers_may_be_left_out_and_places_written() -> None:
+    places = [[(0.0, 1.5), (123.44, 2.0)], [(7.0, 0.04)]]
+    made = GRAMMAR.laid_out(slide_markers=False, coordinates=True).sequence([[1, 4], [1]], "?", places=places)
+    text = "".join(chr(i) if i < 900 else {BOI: "[", SOFT: "#", EOI: "]"}[i] for i in made.ids)
+    assert text == "<(000.0, 001.5) #(123.4, 002.0) [####(007.0, 000.0) #?>"
+    assert made.chunk_ends == ()
+
+
+@given(st.lists(st.lists(st.sampled_from([1, 4, 16]), max_size=40), max_size=9), st.booleans(), st.booleans())
+def test_the_arithmetic_charges_every_token(slides: list[list[int]], markers: bool, coordinates: bool) -> None:
+    grammar = GRAMMAR.laid_out(markers, coordinates)
+    places = [[(999.9, float(i)) for i in range(len(slide))] for slide in slides]
+    made = grammar.sequence(slides, "instruction", places=places)
+    assert grammar.length(slides, "instruction") == len(made.ids)
     assert len(made.soft) == sum(map(sum, slides)) == made.grids.sum()
     assert (made.ids[made.soft] == SOFT).all()
 
@@ -120,6 +131,30 @@ def test_windows_hold_every_patch_once_in_order(counts: list[int]) -> None:
         seen.setdefault(share.slide, []).extend(share.patches)
     assert seen == {f"s{i}": list(range(n)) for i, n in enumerate(counts) if n}
     assert made.patches_read == sum(counts)
+
+
+def test_how_a_sequence_is_laid_out_is_recorded_and_charged() -> None:
+    usual, other = plan([6, 6]), plan([6, 6], order="random", slide_markers=False, coordinates=True)
+    assert (usual.order, usual.slide_markers, usual.coordinates, usual.deviations) == ("spatial", True, False, ())
+    assert (other.order, other.slide_markers, other.coordinates) == ("random", False, True)
+    assert len(other.deviations) == 3
+    assert other == plan([6, 6], order="random", slide_markers=False, coordinates=True)
+    assert other != plan([6, 6], order="random", slide_markers=False, coordinates=True, seed=1)
+    for one, two in zip(usual.windows[0].slides, other.windows[0].slides, strict=True):
+        assert one.patches != two.patches
+        assert set(one.patches) == set(two.patches)
+    assert other.tokens_per_patch < usual.tokens_per_patch
+
+
+@pytest.mark.parametrize("strategy", ["joint", "windows", "mixed"])
+def test_random_order_reads_the_same_patches(strategy: str) -> None:
+    made = plan([30, 11], plan=strategy, order="random", fine_patches=5, max_patches=24)
+    usual = plan([30, 11], plan=strategy, fine_patches=5, max_patches=24)
+
+    def read(of: PartPlan) -> list[tuple[str, int]]:
+        return sorted((share.slide, patch) for w in of.windows for share in w.slides for patch in share.patches)
+
+    assert read(made) == read(usual)
 
 
 def test_max_patches_samples_the_part() -> None:

@@ -89,7 +89,7 @@ def test_findings_of_disease_stay(text: str) -> None:
     assert withhold(block(text), INCOMPLETE) == block(text)
 
 
-PLACES = [PatchPlace("s", i, 100 * i, 0, 768.0) for i in range(3)]
+PLACES = [PatchPlace("s", i, 100 * i, 0, 768.0, (0.0, 0.0)) for i in range(3)]
 
 
 def test_evidence_is_where_the_words_of_the_sentence_looked() -> None:

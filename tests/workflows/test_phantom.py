@@ -1,6 +1,7 @@
 """Phantom slides, their truth and their seeds."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from workflows.phantom.evaluate import Readers, measure
 from workflows.phantom.layout import Focus, SlideSpec, lay_out, patches_showing
 from workflows.phantom.painting import paint
 from workflows.phantom.pathology import ORGANS, Motif
+from workflows.phantom.scanner import draw_scanner, scan
 from workflows.phantom.seeds import PARTS, SEEDS, SLIDES, Split, case_seed, require, slide_seed, split_of
 from workflows.phantom.slide import make_slide
-from workflows.phantom.tissue import Stains, draw, match_light
+from workflows.phantom.tissue import STAIN_COLOURS, Stains, draw, match_light
 from workflows.phantom.wording import EXTENSIVE_PATCHES, FOCAL_PATCHES
 
 
@@ -144,15 +146,33 @@ def test_a_thumbnail_does_not_show_a_texture() -> None:
 
 
 def test_contrast_goes_from_obvious_to_invisible() -> None:
-    def nuclei(contrast: float) -> NDArray[np.float32]:
-        here = spec("Adenocarcinoma, moderately differentiated", 0.8, contrast=contrast, distractors=False)
-        layout = lay_out(here)
-        return np.sort(paint(here, layout).stains.nuclei[layout.lesion > 0])
+    def nuclei(lesion: str, contrast: float) -> NDArray[np.float32]:
+        here = spec(lesion, 0.8, contrast=contrast, distractors=False)
+        return paint(here, lay_out(here)).stains.nuclei
 
-    redrawn = nuclei(0.0)
-    away = [float(np.abs(nuclei(contrast) - redrawn).mean()) for contrast in (0.0, 0.2, 1.0)]
-    assert away[0] == 0 < away[1] < away[2]
+    one, other = "Adenocarcinoma, moderately differentiated", "Hyperplastic polyp"
+    apart = [float(np.abs(nuclei(one, c) - nuclei(other, c)).mean()) for c in (0.0, 0.2, 1.0)]
+    assert apart[0] == 0 < apart[1] < apart[2]
     assert Motif(10, 4, 2).toward(Motif(20, 8, 4), 0.5) == Motif(15, 6, 3)
+
+
+def test_every_slide_has_its_own_stain_and_scanner() -> None:
+    scanners = [draw_scanner(np.random.default_rng(seed)) for seed in range(40)]
+    colours = np.array([scanner.colours for scanner in scanners])
+    assert (colours.std(0) > 0.05 * STAIN_COLOURS).all()
+    assert np.array([scanner.glass for scanner in scanners]).std() > 2
+    assert {scanner.blur_um > 0 for scanner in scanners} == {True, False}
+    tissue = spec(None, distractors=False)
+    stains = paint(tissue, lay_out(tissue)).stains
+    sharp = replace(scanners[0], blur_um=0.0)
+    out_of_focus, dim = replace(sharp, blur_um=2.5), replace(sharp, glass=sharp.glass - 20)
+    nowhere = np.zeros(stains.haem.shape, bool)
+    first, soft, dark = (
+        scan(np.random.default_rng(0), scanner, stains, None, nowhere, 1.0).astype(float)
+        for scanner in (sharp, out_of_focus, dim)
+    )
+    assert np.abs(np.diff(soft, axis=1)).mean() < 0.7 * np.abs(np.diff(first, axis=1)).mean()
+    assert 15 < (first - dark).max() <= 21
 
 
 def test_distractors_leave_lesions_to_be_seen() -> None:

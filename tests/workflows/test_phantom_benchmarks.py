@@ -89,13 +89,14 @@ def test_kept_tokens_are_those_of_the_model_that_reads(tmp_path: Path, gemma: Pa
     assert [tokens.facts.revision for tokens in kept] == [model.revision for model in models]
 
 
-def test_a_thumbnail_classifier_sees_a_slide_and_names_its_suspect(tmp_path: Path) -> None:
+def test_a_classifier_learns_what_its_evidence_gives_away(tmp_path: Path) -> None:
+    lesions = ORGANS[0].lesions[:4]
     fixed = {"slides": 1, "organ": "Colon", "extent": "focal", **SMALL}
-    specs = [slide for n in range(4) for slide in draw_case(n, "train", **fixed).parts[0].slides]
-    pool = list(build_pool(tmp_path, specs, 2))
-    for kind in KINDS:
-        shortcut = train_shortcut(kind, pool, steps=5)
-        assert 0 <= right_diagnosis(shortcut, pool) <= len(pool)
-    said = said_by(train_shortcut("thumbnail", pool, steps=5), ORGANS[0], [PatchStore(s.store) for s in pool])
+    drawn = [draw_case(n, "train", diagnosis=lesion.text, **fixed) for n, lesion in enumerate(lesions)]
+    pool = list(build_pool(tmp_path, [case.parts[0].slides[0] for case in drawn], 2))
+    known = {kind: train_shortcut(kind, pool, steps=60) for kind in KINDS}
+    # slides known by heart: that it fails on others is then not for want of learning
+    assert {kind: right_diagnosis(shortcut, pool) for kind, shortcut in known.items()} == dict.fromkeys(KINDS, 4)
+    said = said_by(known["thumbnail"], ORGANS[0], [PatchStore(slide.store) for slide in pool])
     assert said.specimen == "Colon, biopsy"
-    assert said.diagnoses[0] in {d.text for d in ORGANS[0].diagnoses}
+    assert said.diagnoses[0] in {lesion.text for lesion in lesions}

@@ -57,6 +57,7 @@ CHANGES = {
         "leave_out": ("dark",), "plan": "windows", "max_patches": 5, "select": "farthest", "max_new_tokens": 300,
         "seed": 7, "evidence_patches": 2, "allow_incomplete": True, "domain": "here",
         "tokens_per_patch": 1, "fine_patches": 9, "zoom": "novelty",
+        "order": "random", "slide_markers": False, "coordinates": True,
     },
 }  # fmt: skip
 

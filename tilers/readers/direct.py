@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -150,17 +151,18 @@ class DirectReader:
         tile_width, tile_height = self._tile_size(place)
         right, bottom = min(x + width, place.size[0]), min(y + height, place.size[1])
         tiles = self.touched(level, x, y, width, height)
-        if tiles:
-            first, last = tiles[0][1], tiles[-1][1]
-            self._cache.let_go(level, first - (last - first + 1))
-        for column, row in tiles:
-            tile = self._cache.get((level, column, row), partial(self.decode, level, column, row))
-            if tile is None:
-                continue
-            left, top = column * tile_width, row * tile_height
-            a, b = max(left, x, 0), min(left + tile_width, right)
-            c, d = max(top, y, 0), min(top + tile_height, bottom)
-            out[c - y : d - y, a - x : b - x] = tile[c - top : d - top, a - left : b - left]
+        if not tiles:
+            return out
+        first, last = tiles[0][1], tiles[-1][1]
+        with self._cache.needed(level, first - (last - first + 1)):
+            for column, row in tiles:
+                tile = self._cache.get((level, column, row), partial(self.decode, level, column, row))
+                if tile is None:
+                    continue
+                left, top = column * tile_width, row * tile_height
+                a, b = max(left, x, 0), min(left + tile_width, right)
+                c, d = max(top, y, 0), min(top + tile_height, bottom)
+                out[c - y : d - y, a - x : b - x] = tile[c - top : d - top, a - left : b - left]
         return out
 
     def touched(self, level: int, x: int, y: int, width: int, height: int) -> list[tuple[int, int]]:
@@ -216,6 +218,7 @@ class _Cache:
     def __init__(self, most_bytes: int) -> None:
         self._most, self._held = most_bytes, 0
         self._tiles: OrderedDict[Key, Future[Pixels | None]] = OrderedDict()
+        self._needed: list[tuple[int, int]] = []
         self._lock = threading.Lock()
 
     def get(self, key: Key, make: Callable[[], Pixels | None]) -> Pixels | None:
@@ -237,11 +240,20 @@ class _Cache:
             raise UndecodableRegion(str(damage))
         return tile.result()
 
-    def let_go(self, level: int, row: int) -> None:
-        """Forget the tiles of other levels, and those of this one above a row."""
+    @contextmanager
+    def needed(self, level: int, row: int) -> Iterator[None]:
+        """Inside, tiles of that level from that row on are kept; what lies above what any thread needs is forgotten."""
         with self._lock:
-            for key in [k for k, t in self._tiles.items() if (k[0] != level or k[2] < row) and t.done()]:
+            self._needed.append((level, row))
+            top = {at: min(r for other, r in self._needed if other == at) for at, _ in self._needed}
+            done = [key for key, tile in self._tiles.items() if tile.done()]
+            for key in [(at, column, r) for at, column, r in done if at not in top or r < top[at]]:
                 self._held -= _bytes(self._tiles.pop(key))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._needed.remove((level, row))
 
     def _make_room(self, added: int) -> None:
         with self._lock:

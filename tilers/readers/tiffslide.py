@@ -21,7 +21,7 @@ class TiffSlideReader:
 
     Raises:
         tiffslide.TiffFileError: it cannot be opened; other errors of tifffile pass through.
-        SlideError: it would show wrong colours.
+        SlideError: it would show wrong colours, or glass where tissue may be.
     """
 
     name = "tiffslide"
@@ -40,6 +40,8 @@ class TiffSlideReader:
         self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
         self.downsamples = tuple(float(d) for d in self._slide.level_downsamples)
         self.vendor = str(facts.get("tiffslide.vendor") or "") or None
+        if self.vendor == "aperio":
+            self._check_absent()
         self.objective_power = number(facts.get("tiffslide.objective-power"))
         mpp_x, mpp_y = number(facts.get("tiffslide.mpp-x")), number(facts.get("tiffslide.mpp-y"))
         # without a vendor's header the figures come from the resolution tags, which are often a dpi
@@ -65,6 +67,13 @@ class TiffSlideReader:
             return np.asarray(region[..., :3])
 
         return within(self.level_sizes[level], (x, y, width, height), inside)
+
+    def _check_absent(self) -> None:
+        """Absent tiles of one of several levels in Aperio's files are an encoder's bug, not glass, says OpenSlide."""
+        for series in self._slide.ts_tifffile.series:
+            if len(series.levels) > 1 and not all(all(level.keyframe.databytecounts) for level in series.levels):
+                reason = "lacks tiles of one of its levels, which tiffslide would show as glass"
+                raise SlideError(self._slide.ts_tifffile.filename, reason, "copy it here and read it with OpenSlide")
 
     def close(self) -> None:
         """Release the file."""

@@ -207,7 +207,7 @@ def _placed(tokens: Mapping[str, Tokens]) -> dict[str, PatchStore]:
         slide: cast(
             "PatchStore",
             SimpleNamespace(
-                facts=SimpleNamespace(slide_id=slide, patch_level0=768.0),
+                facts=SimpleNamespace(slide_id=slide, patch_level0=768.0, mpp=1.0),
                 coords=np.stack([768 * np.arange(len(rows)), np.zeros(len(rows), int)], 1),
             ),
         )

@@ -22,6 +22,8 @@ from wsi_pipeline.models import find_checkpoint
 
 CONTRASTS = (1.0, 0.85, 0.7, 0.55)
 """From as drawn to where about half of the answers are wrong."""
+SLIDES = (1, 2, 3, 5, 8, 12)
+"""Of a part."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,12 @@ def read_answers(
     Args:
         work: folder for slides and results; each case is deleted once read.
         split, seed: of the first case.
-        parts: how many, of one to four slides, all contrasts in turn.
+        parts: how many, of all contrasts in turn, and of all `SLIDES`.
         model: checkpoint.
         workers: processes.
         contrasts: of the lesions.
     """
-    turns = [(contrasts[n % len(contrasts)], 1 + n // len(contrasts) % 4) for n in range(parts)]
+    turns = [(contrasts[n % len(contrasts)], SLIDES[n // len(contrasts) % len(SLIDES)]) for n in range(parts)]
     cases = [draw_case(seed + n, split, slides=s, contrast=c) for n, (c, s) in enumerate(turns)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         read = pool.map(_read, [work] * parts, cases, [c for c, _ in turns], [model] * parts)
@@ -105,7 +107,7 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibrati
     plans = sorted({a.plan for a in answers})
     if len(plans) > 1:
         reason = f"read parts by the plans {' and '.join(plans)}; a calibration holds for one"
-        raise ModelError(f"model {model!r}", reason, "calibrate a checkpoint whose context holds four slides")
+        raise ModelError(f"model {model!r}", reason, "calibrate a checkpoint whose context holds twelve slides")
     return fit_calibration(
         [a.logprob for a in answers],
         [a.exact for a in answers],

@@ -40,6 +40,7 @@ from workflows.phantom.seeds import Split, require
 from workflows.phantom.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, join, make_sheets
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
 from wsi_pipeline.events import emit
+from wsi_pipeline.models.checkpoint import FIGURES
 from wsi_pipeline.models.pixels import pool_grid
 from wsi_pipeline.store.fingerprint import fingerprint
 
@@ -121,7 +122,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         },
     }
     save_checkpoint(out, model, tokenizer, PROFILE, shape)
-    (out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (out / FIGURES).write_text(json.dumps(figures, indent=1) + "\n")
     (out / "README.md").write_text(model_card(figures))
     return figures
 

@@ -45,22 +45,26 @@ def status(out: Path, as_json: bool) -> None:
 @tile_options
 @click.option("--preview", type=click.Path(path_type=Path, dir_okay=False), help="PNG: tissue, patches, quality.")
 @click.option("--geojson", type=click.Path(path_type=Path, dir_okay=False), help="Tissue and patches for QuPath.")
-def inspect(slide: Location, preview: Path | None, geojson: Path | None, **given: Any) -> None:
+@click.option("--mask", type=LocationType(), help="Where tissue is, drawn by someone else: GeoJSON or PNG.")
+def inspect(slide: Location, preview: Path | None, geojson: Path | None, mask: Location | None, **given: Any) -> None:
     """What each reader sees in SLIDE, which resolution wins, and what would be tiled.
 
     --preview and --geojson tile the slide for that, into a temporary folder.
     """
     from workflows.inspection import inspect as look
     from workflows.inspection import show
+    from wsi_pipeline.cases import Slide
     from wsi_pipeline.errors import UsageError
 
-    if not slide.exists():
-        raise UsageError(slide, "does not exist", "check the path")
+    for location in (slide, mask):
+        if location is not None and not location.exists():
+            raise UsageError(location, "does not exist", "check the path")
     settings = settings_from(**given).tile
-    for line in look(slide, settings):
+    named = Slide(slide.stem, slide, mask=mask)
+    for line in look(named, settings):
         click.echo(line)
     if preview or geojson:
-        show(slide, settings, preview, geojson)
+        show(named, settings, preview, geojson)
 
 
 @click.command()

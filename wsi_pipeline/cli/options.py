@@ -94,6 +94,10 @@ report_options = _group(
         help="Do not read such patches; may be repeated. [none]"),
     click.option("--max-patches", type=int, help="Read only this many per part. [all]"),
     click.option("--select", type=click.Choice(["random", "farthest"]), help="Which --max-patches. [random]"),
+    click.option("--order", type=click.Choice(["spatial", "random"]), help="Of a slide's patches. [spatial]"),
+    click.option(
+        "--slide-markers/--no-slide-markers", default=None, help="Whether a sequence tells slides apart. [yes]"),
+    click.option("--coordinates", is_flag=True, default=None, help="Write each patch's place, in mm, before it."),
     click.option("--max-new-tokens", type=int, help="Longest text of one generation. [512]"),
     click.option("--seed", type=int, help="Of samples. [0]"),
     click.option("--evidence-patches", type=int, help="Patches shown per sentence. [4]"),

@@ -133,7 +133,7 @@ def list_() -> None:
 @phantom.command()
 @click.option("--model", default="phantom", show_default=True, help="Checkpoint to be calibrated.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to be written.")
-@click.option("--parts", type=int, default=320, show_default=True, help="To read, of one to four slides each.")
+@click.option("--parts", type=int, default=312, show_default=True, help="To read, of one to twelve slides each.")
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes.")
 @log_option
 def calibrate(model: str, out: Path, parts: int, workers: int, json_log: bool) -> None:

@@ -21,6 +21,7 @@ _WAYS_ON = (
     "or point --model at a local checkpoint folder, or use --model none for measurements only"
 )
 CALIBRATION = "wsi_calibration.json"
+FIGURES = "training.json"
 """Beside a checkpoint, about it and no part of it."""
 _HASHED_WHOLE = 64 * 2**20
 BYTES = {"bfloat16": 2, "float32": 4}
@@ -184,7 +185,7 @@ def _content_hash(folder: Path) -> str:
     """Hash of configuration, tokenizer and weights; files over 64 MiB count by size, time of change, and samples."""
     digest = hashlib.sha256()
     files = {p for pattern in ("*.json", "*.safetensors", "*.model") for p in folder.glob(pattern)}
-    for file in sorted(files - {folder / CALIBRATION}):
+    for file in sorted(files - {folder / CALIBRATION, folder / FIGURES}):
         size = file.stat().st_size
         digest.update(f"{file.name}\0{size}\0".encode())
         with file.open("rb") as stream:
