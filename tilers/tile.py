@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,8 +34,10 @@ from wsi_pipeline.store.publish import publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 7
+ALGORITHM = 8
 """Raised whenever the same settings would give other pixels, patches or columns."""
+_HAIR = 1e-6
+"""Of a pixel: what a division may be off by."""
 
 
 def patches_fingerprint(slide: Slide, settings: TileSettings) -> str:
@@ -209,10 +212,11 @@ def read_patch(
     area = window(x, y, (grid.step, grid.step), downsample)
     pixels = reader.read(level, area.x, area.y, area.width, area.height)
     bounds = grid.bounds
-    right = (bounds.x + bounds.width) / downsample - area.x
-    bottom = (bounds.y + bounds.height) / downsample - area.y
-    pixels[:, max(0, round(right)) :] = 255
-    pixels[max(0, round(bottom)) :] = 255
+    # the last pixel may lie half outside: what it is the mean of is the reader's to know
+    right = ceil((bounds.x + bounds.width) / downsample - _HAIR) - area.x
+    bottom = ceil((bounds.y + bounds.height) / downsample - _HAIR) - area.y
+    pixels[:, max(0, right) :] = 255
+    pixels[max(0, bottom) :] = 255
     inside = min(1.0, (bounds.x + bounds.width - x) / grid.step) * min(1.0, (bounds.y + bounds.height - y) / grid.step)
     average = average_of_means if level else area_average
     return average(pixels, area.crop, (size, size)), inside

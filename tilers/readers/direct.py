@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from tilers.readers.base import Reader, UndecodableRegion
 from tilers.readers.openslide import OpenSlideReader
@@ -196,12 +197,15 @@ class DirectReader:
             data = os.pread(self._file, count, offset)
         except OSError as error:
             raise UndecodableRegion(f"tile {index} cannot be read ({error.strerror})") from None
+        inside = tuple(s - n * t for s, n, t in zip(tiling.size, (column, row), tiling.tile, strict=True))
+        # a pixel that lies half outside would hold half of what an encoder filled the tile up with
+        ragged = any(n < t and n % place.scale for n, t in zip(inside, tiling.tile, strict=True))
         try:
-            pixels = tiling.codec.decode(data, place.scale)
+            pixels = tiling.codec.decode(data, 1 if ragged else place.scale)
         except DamagedTile as error:
             raise UndecodableRegion(f"tile {index} {error}") from None
         self.decoded[level] += 1
-        return pixels
+        return _averaged(pixels, inside, place.scale) if ragged else pixels
 
     def _tile_size(self, level: Level) -> tuple[int, int]:
         width, height = self._tilings[level.page].tile
@@ -264,6 +268,13 @@ class _Cache:
                     return
                 del self._tiles[oldest]
                 self._held -= _bytes(tile)
+
+
+def _averaged(pixels: Pixels, inside: tuple[int, ...], scale: int) -> Pixels:
+    """A tile that a slide ends in, white outside of it, at a fraction of its scale."""
+    pixels = pixels.copy()
+    pixels[:, inside[0] :], pixels[inside[1] :] = 255, 255
+    return np.asarray(Image.fromarray(pixels).reduce(scale))
 
 
 def _bytes(tile: Future[Pixels | None]) -> int:
