@@ -1,14 +1,16 @@
 """A lesion of a few patches among very many: who finds it, who names it, and who sees one where there is none?
 
-python benchmarks/needle.py [--seed S] [--patches N …] [--lesions K …] [--cases N] [--reader R …] [--context TOKENS]
-                            [--bank FOLDER] [--json]
+python benchmarks/needle.py [--seed S] [--patches N …] [--lesions K …] [--cases N] [--from-files N] [--reader R …]
+                            [--context TOKENS] [--bank FOLDER] [--json]
 
 Slides of the test seeds go through the real tiler and encoder once; cases are composed of their patches, up to 50
-slides each. Half of the cases hold no lesion: detection means nothing without its false alarms.
+slides each. As many cases as of every lesion size hold none: detection means nothing without its false alarms. Some
+cases are also put together as slide files from the same patches and run.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tempfile
@@ -22,7 +24,7 @@ import machine
 import numpy as np
 
 from workflows.checkpoints import Model
-from workflows.phantom.needle import READERS, Reading, build_bank, compose, read
+from workflows.phantom.needle import EVERY, READERS, Reading, build_bank, compose, read, read_from_files
 from workflows.phantom.pathology import ORGANS
 from workflows.phantom.scoring import wilson
 from wsi_pipeline.errors import ModelError
@@ -40,47 +42,66 @@ class Row:
     seconds: float
 
 
+@dataclass(frozen=True)
+class FromFiles:
+    """A case read from slide files, too."""
+
+    patches: int
+    lesion: int
+    reading: Reading
+    same: bool
+    seconds: float
+
+
 @click.command()
 @click.option("--seed", default=0, show_default=True)
 @click.option("--patches", "sizes", type=int, multiple=True, default=(100, 1000), show_default=True)
-@click.option("--lesions", type=int, multiple=True, default=(1, 4), show_default=True, help="Patches of the lesion.")
+@click.option(
+    "--lesions", type=int, multiple=True, default=(1, 4, 16), show_default=True, help="Patches of the lesion."
+)
 @click.option("--cases", default=100, show_default=True, help="Per size and lesion, and as many without one.")
+@click.option("--from-files", default=0, show_default=True, help="Of these so many are read from slide files, too.")
 @click.option("--model", default="phantom", show_default=True)
 @click.option("--context", type=int, help="Tokens of a sequence at the most. [what the model was trained on]")
 @click.option("--reader", "readers", multiple=True, type=click.Choice(list(READERS)), help="Only these. [all]")
 @click.option("--bank", type=click.Path(path_type=Path), help="Folder where encoded slides are kept; else temporary.")
-@click.option("--normal", default=40, show_default=True, help="Slides of the bank without a lesion, per organ.")
-@click.option("--per-lesion", default=4, show_default=True, help="Slides of the bank per diagnosis.")
+@click.option("--normal", default=100, show_default=True, help="Slides of the bank without a lesion, per organ.")
+@click.option("--per-lesion", default=8, show_default=True, help="Slides of the bank per diagnosis.")
 @click.option("--workers", default=2, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    seed: int, sizes: tuple[int, ...], lesions: tuple[int, ...], cases: int, model: str, bank: Path | None,
-    context: int | None, readers: tuple[str, ...], normal: int, per_lesion: int, workers: int, as_json: bool,
+    seed: int, sizes: tuple[int, ...], lesions: tuple[int, ...], cases: int, from_files: int, model: str,
+    context: int | None, readers: tuple[str, ...], bank: Path | None, normal: int, per_lesion: int, workers: int,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Compose, read, print."""
     loaded = Model(ModelSettings(name=model, context_tokens=context))
+    rows: list[Row] = []
+    files: list[FromFiles] = []
+    refused: dict[tuple[int, str], str] = {}
     with nullcontext(bank) if bank else tempfile.TemporaryDirectory(prefix="needle-") as folder:
         slides = build_bank(Path(str(folder)), loaded, 800_000, normal, per_lesion, workers)
-    rows: list[Row] = []
-    refused: dict[tuple[int, str], str] = {}
-    for size in sizes:
-        for lesion in (0, *lesions):
-            for number in range(cases):
-                case = compose(slides, np.random.default_rng([seed, size, lesion, number]), size, lesion)
-                for reader in readers or READERS:
+        for size, lesion, number in itertools.product(sizes, (0, *lesions), range(cases)):
+            case = compose(slides, np.random.default_rng([seed, size, lesion, number]), size, lesion)
+            for reader in readers or READERS:
+                started = time.monotonic()
+                try:
+                    reading = read(loaded, case, READERS[reader], number)
+                except ModelError as error:
+                    refused[size, reader] = str(error)
+                    continue
+                rows.append(Row(size, lesion, reader, reading, time.monotonic() - started))
+            if number < from_files:
+                with tempfile.TemporaryDirectory(prefix="needle-files-", dir=bank) as work:
                     started = time.monotonic()
-                    try:
-                        reading = read(loaded, case, READERS[reader], number)
-                    except ModelError as error:
-                        refused[size, reader] = str(error)
-                        continue
-                    rows.append(Row(size, lesion, reader, reading, time.monotonic() - started))
-                print(
-                    f"\r{size} patches, lesion {lesion}: {number + 1} of {cases}", end="", file=sys.stderr, flush=True
-                )
+                    reading = read_from_files(model, case, slides, Path(work))
+                    seconds = time.monotonic() - started
+                composed = read(loaded, case, READERS[EVERY], number)
+                files.append(FromFiles(size, lesion, reading, reading.said == composed.said, seconds))
+            print(f"\r{size} patches, lesion {lesion}: {number + 1} of {cases}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     if as_json:
-        told = [vars(row) | {"reading": vars(row.reading)} for row in rows]
+        told = [vars(row) | {"reading": vars(row.reading)} for row in (*rows, *files)]
         not_read = [{"patches": size, "reader": reader, "why": why} for (size, reader), why in refused.items()]
         print(json.dumps({"rows": told, "not read": not_read}, indent=1))
         return
@@ -92,6 +113,13 @@ def main(
     _print(rows)
     for (size, reader), why in refused.items():
         print(f"{size:,} patches, {reader}: not read. {why}")
+    for size in dict.fromkeys(f.patches for f in files):
+        some = [f for f in files if f.patches == size]
+        same, exact = sum(f.same for f in some), sum(f.reading.exact for f in some)
+        print(
+            f"{size:,} patches from slide files to report: {same} of {len(some)} say the same as from composed tokens, "
+            f"{exact} exact, {np.mean([f.seconds for f in some]):.0f} s each"
+        )
 
 
 def _print(rows: list[Row]) -> None:

@@ -1,11 +1,16 @@
 """Cases composed from a bank: as large as asked, and decided by exactly the patches that were put in."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from workflows.checkpoints import Model
-from workflows.phantom.needle import READERS, Bank, compose, read
+from workflows.phantom.cohort import draw_case
+from workflows.phantom.hardness import encoded
+from workflows.phantom.needle import EVERY, READERS, Bank, Case, Patches, compose, read, read_from_files
 from workflows.phantom.pathology import ORGANS
+from workflows.phantom.pool import build_pool
 from wsi_pipeline.settings import ModelSettings
 
 
@@ -14,8 +19,9 @@ def bank() -> Bank:
     """Normal tokens are negative, those of a lesion positive."""
     rng = np.random.default_rng(0)
 
-    def tokens(n: int, sign: int) -> np.ndarray:
-        return sign * (1 + rng.random((n, 4, 128), np.float32))
+    def tokens(n: int, sign: int) -> Patches:
+        places = np.stack([np.full(n, sign), np.arange(n)], 1)
+        return Patches(sign * (1 + rng.random((n, 4, 128), np.float32)), places)
 
     normal = {organ.name: [tokens(9, -1), tokens(14, -1)] for organ in ORGANS}
     return Bank(normal, {(o.name, d.text): [tokens(2, 1), tokens(6, 1)] for o in ORGANS for d in o.lesions})
@@ -27,9 +33,11 @@ def test_cases_hold_what_was_asked_for(bank: Bank, patches: int, slides: int, le
     for seed in range(5):
         case = compose(bank, np.random.default_rng(seed), patches, lesion)
         assert (case.patches, len(case.slides)) == (patches, slides)
-        shown = [np.flatnonzero((rows > 0).all((1, 2))) for rows in case.slides]
+        shown = [np.flatnonzero((rows > 0).all((1, 2))) for rows in (slide.tokens for slide in case.slides)]
         assert sum(map(len, shown)) == lesion
         assert (case.lesion in case.organ.lesions) == bool(lesion)
+        for slide in case.slides:
+            assert ((slide.tokens[:, 0, 0] > 0) == (slide.places[:, 0] > 0)).all()
         if lesion:
             (where,) = (s for s in shown if len(s))
             assert where[-1] - where[0] == lesion - 1
@@ -39,8 +47,29 @@ def test_every_reader_reads_and_those_that_see_less_take_less(bank: Bank) -> Non
     model = Model(ModelSettings(name="phantom"))
     case = compose(bank, np.random.default_rng(3), 200, 1)
     tokens = {name: read(model, case, reader, seed=3).tokens for name, reader in READERS.items()}
-    everything = tokens["every patch (auto)"]
+    everything = tokens[EVERY]
     assert tokens["a random slide"] <= tokens["126 of one slide"] < tokens["126 shared"] < everything
     assert tokens["126 farthest"] < everything
     assert tokens["joint, T = 1"] < tokens["mixed, by novelty"] < tokens["mixed, two passes"]
     assert tokens["best single slide"] > everything
+
+
+def test_a_composed_case_reads_the_same_from_files(tmp_path: Path) -> None:
+    model, organ = Model(ModelSettings(name="phantom")), ORGANS[0]
+    specs = [
+        draw_case(880_000, "test", slides=1, organ=organ.name, diagnosis=diagnosis.text).parts[0].slides[0]
+        for diagnosis in (organ.benign, organ.lesions[0])
+    ]
+    slides = list(build_pool(tmp_path / "bank", specs, 2))
+    stores = [encoded(model, slide, tmp_path / "bank") for slide in slides]
+    pieces = [
+        Patches(store.read(0, len(store), 4), np.array([(number, k) for k in range(len(store))]))
+        for number, store in enumerate(stores)
+    ]
+    bank = Bank({}, {}, [slide.store for slide in slides])
+    (tmp_path / "work").mkdir()
+    case = Case(organ, organ.lesions[0], tuple(pieces))
+    composed, filed = read(model, case, READERS[EVERY], 0), read_from_files("phantom", case, bank, tmp_path / "work")
+    assert filed.said == composed.said
+    assert filed.exact
+    assert filed.tokens == composed.tokens

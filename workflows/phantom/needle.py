@@ -15,11 +15,13 @@ from reporters.draft import draft_part
 from reporters.selection import at_random, farthest
 from workflows.checkpoints import Model
 from workflows.phantom.cohort import draw_case
-from workflows.phantom.evaluate import said_in_draft
+from workflows.phantom.evaluate import said_in_draft, said_in_report
 from workflows.phantom.hardness import LESIONS, benign_slides, encoded
+from workflows.phantom.mosaic import write_mosaic
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 from workflows.phantom.pool import PoolSlide, build_pool
-from workflows.phantom.scoring import Said
+from workflows.phantom.reading import read_case
+from workflows.phantom.scoring import NOTHING, Said
 from wsi_pipeline.cases import Part
 from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.patches import PatchStore
@@ -38,25 +40,51 @@ Tokens = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Patches:
+    """Patches of the bank.
+
+    Attributes:
+        tokens: (n, T, D).
+        places: (n, 2) number of the bank's slide, and of the patch on it.
+    """
+
+    tokens: Tokens
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def some(self, which: slice | NDArray[np.bool_]) -> Patches:
+        """Those."""
+        return Patches(self.tokens[which], self.places[which])
+
+
+def _joined(pieces: Sequence[Patches]) -> Patches:
+    return Patches(np.concatenate([p.tokens for p in pieces]), np.concatenate([p.places for p in pieces]))
+
+
+@dataclass(frozen=True)
 class Bank:
-    """Encoded slides to compose from, (n, T, D) each.
+    """Encoded slides to compose from.
 
     Attributes:
         normal: by organ, slides without a lesion, distractors included.
         lesions: by organ and diagnosis, the lesion's patches of slides that show it.
+        stores: of the slides, where their pixels are.
     """
 
-    normal: Mapping[str, Sequence[Tokens]]
-    lesions: Mapping[tuple[str, str], Sequence[Tokens]]
+    normal: Mapping[str, Sequence[Patches]]
+    lesions: Mapping[tuple[str, str], Sequence[Patches]]
+    stores: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
 class Case:
-    """A part composed of slides' tokens, and what it shows; None for nothing."""
+    """A part composed of slides' patches, and what it shows; None for nothing."""
 
     organ: Organ
     lesion: Diagnosis | None
-    slides: tuple[Tokens, ...]
+    slides: tuple[Patches, ...]
 
     @property
     def patches(self) -> int:
@@ -71,11 +99,13 @@ class Reading:
     Attributes:
         diseased: some lesion is named.
         exact: the right diagnosis with its grade, and no other.
+        said: all diagnoses.
         tokens: input tokens over all sequences.
     """
 
     diseased: bool
     exact: bool
+    said: tuple[str, ...]
     tokens: int
 
 
@@ -90,24 +120,27 @@ def build_bank(work: Path, model: Model, seed: int, normal: int, per_lesion: int
         per_lesion: slides per diagnosis; half of them focal.
         workers: processes.
     """
-    benign: dict[str, list[Tokens]] = {organ.name: [] for organ in ORGANS}
+    stores: list[Path] = []
+
+    def held(slide: PoolSlide) -> Patches:
+        stores.append(slide.store)
+        tokens = encoded(model, slide, work)
+        rows = tokens.read(0, len(tokens), tokens.facts.tokens_per_patch)
+        return Patches(rows, np.stack([np.full(len(rows), len(stores) - 1), np.arange(len(rows))], 1))
+
+    benign: dict[str, list[Patches]] = {organ.name: [] for organ in ORGANS}
     for slide in benign_slides(work, seed, normal, workers):
-        benign[slide.organ.name].append(_tokens(model, slide, work))
-    lesions: dict[tuple[str, str], list[Tokens]] = {}
+        benign[slide.organ.name].append(held(slide))
+    lesions: dict[tuple[str, str], list[Patches]] = {}
     specs = [
         draw_case(seed + 100_000 + n, "test", slides=1, organ=organ.name, diagnosis=lesion.text,
                   extent="focal" if n // len(LESIONS) % 2 == 0 else "extensive").parts[0].slides[0]
         for n, (organ, lesion) in enumerate(LESIONS * per_lesion)
     ]  # fmt: skip
     for slide in build_pool(work, specs, workers):
-        shown = _tokens(model, slide, work)[slide.lesion.mean((1, 2)) > LEAST_SHOWN]
+        shown = held(slide).some(slide.lesion.mean((1, 2)) > LEAST_SHOWN)
         lesions.setdefault((slide.organ.name, slide.diagnosis.text), []).append(shown)
-    return Bank(benign, lesions)
-
-
-def _tokens(model: Model, slide: PoolSlide, work: Path) -> Tokens:
-    store = encoded(model, slide, work)
-    return store.read(0, len(store), store.facts.tokens_per_patch)
+    return Bank(benign, lesions, stores)
 
 
 def compose(bank: Bank, rng: np.random.Generator, patches: int, lesion_patches: int) -> Case:
@@ -117,28 +150,33 @@ def compose(bank: Bank, rng: np.random.Generator, patches: int, lesion_patches: 
     """
     count = int(np.clip(patches // _PER_SLIDE, 1, MOST_SLIDES))
     organ = ORGANS[rng.integers(len(ORGANS))]
-    slides = [_normal(bank.normal[organ.name], rng, len(part)) for part in np.array_split(np.arange(patches), count)]
+    slides = [_drawn(bank.normal[organ.name], rng, len(part)) for part in np.array_split(np.arange(patches), count)]
     if not lesion_patches:
         return Case(organ, None, tuple(slides))
-    able = [
-        (lesion, shown)
-        for lesion in organ.lesions
-        for shown in bank.lesions.get((organ.name, lesion.text), ())
-        if len(shown) >= lesion_patches
-    ]
-    lesion, shown = able[rng.integers(len(able))]
+    lesion = organ.lesions[rng.integers(len(organ.lesions))]
+    shown = _of_lesion(lesion, [s for s in bank.lesions[organ.name, lesion.text] if len(s)], rng, lesion_patches)
     first = int(rng.integers(len(shown) - lesion_patches + 1))
     where = int(rng.integers(count))
     at = int(rng.integers(len(slides[where]) - lesion_patches + 1))
-    slides[where][at : at + lesion_patches] = shown[first : first + lesion_patches]
+    found, slide = shown.some(slice(first, first + lesion_patches)), slides[where]
+    slides[where] = _joined([slide.some(slice(0, at)), found, slide.some(slice(at + lesion_patches, None))])
     return Case(organ, lesion, tuple(slides))
 
 
-def _normal(options: Sequence[Tokens], rng: np.random.Generator, patches: int) -> Tokens:
-    taken: list[Tokens] = []
+def _of_lesion(lesion: Diagnosis, options: Sequence[Patches], rng: np.random.Generator, patches: int) -> Patches:
+    """So many patches at least: of one slide where one shows as many, else of several."""
+    if not options:
+        raise ValueError(f"no slide of the bank shows enough of {lesion.text}: take more of each diagnosis")
+    able = [shown for shown in options if len(shown) >= patches]
+    return able[rng.integers(len(able))] if able else _drawn(options, rng, patches)
+
+
+def _drawn(options: Sequence[Patches], rng: np.random.Generator, patches: int) -> Patches:
+    """So many patches of slides drawn at random."""
+    taken: list[Patches] = []
     while sum(map(len, taken)) < patches:
         taken.append(options[int(rng.integers(len(options)))])
-    return np.concatenate(taken)[:patches].copy()
+    return _joined(taken).some(slice(0, patches))
 
 
 @dataclass(frozen=True)
@@ -149,8 +187,9 @@ class Reader:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
+EVERY = "every patch (auto)"
 READERS: Mapping[str, Reader] = {
-    "every patch (auto)": Reader(),
+    EVERY: Reader(),
     "joint, T = 1": Reader(settings={"plan": "joint", "tokens_per_patch": 1}),
     "mixed, by novelty": Reader(settings={"plan": "mixed", "zoom": "novelty"}),
     "mixed, two passes": Reader(settings={"plan": "mixed", "zoom": "evidence"}),
@@ -172,7 +211,7 @@ def read(model: Model, case: Case, reader: Reader, seed: int) -> Reading:
         chosen = [names[np.random.default_rng([seed, 13]).integers(len(names))]]
     report = RunSettings().report.model_copy(update={"seed": seed, "evidence_patches": 0, **reader.settings})
     settings = RunSettings(report=report)
-    tokens = dict(zip(names, case.slides, strict=True))
+    tokens = {name: slide.tokens for name, slide in zip(names, case.slides, strict=True)}
     together = [[name] for name in chosen] if reader.slides == "each alone" else [chosen]
     answers = [_answer(model, {name: tokens[name] for name in some}, settings, names) for some in together]
     said, _, _ = max(answers, key=lambda answer: (_diseased(answer[0]), answer[1]))
@@ -198,7 +237,30 @@ def _diseased(said: Said) -> bool:
 
 def _reading(said: Said, case: Case, tokens: int) -> Reading:
     truth = case.lesion.text if case.lesion else case.organ.benign.text
-    return Reading(_diseased(said), said.diagnoses == (truth,), tokens)
+    return Reading(_diseased(said), said.diagnoses == (truth,), said.diagnoses, tokens)
+
+
+def read_from_files(model: str, case: Case, bank: Bank, work: Path) -> Reading:
+    """The same case from slide files to its report, with the settings of "every patch".
+
+    Args:
+        model: checkpoint.
+        case: composed from `bank`.
+        bank: whose patches' pixels are on this disk.
+        work: an empty folder.
+    """
+    known = {number for slide in case.slides for number in slide.places[:, 0].tolist()}
+    opened = {number: PatchStore(bank.stores[number]) for number in known}
+    folder = work / "slides" / "case"
+    folder.mkdir(parents=True)
+    for n, slide in enumerate(case.slides):
+        write_mosaic(folder / f"s{n:03d}.svs", [np.asarray(opened[a].patches[b]) for a, b in slide.places.tolist()])
+    done = read_case(work, model)
+    if done.report is None:
+        return _reading(NOTHING, case, 0)
+    (part,) = done.report.parts
+    names = [slide.id for slide in done.case.slides]
+    return _reading(said_in_report(part, names), case, part.plan.tokens if part.plan else 0)
 
 
 def _placed(tokens: Mapping[str, Tokens]) -> dict[str, PatchStore]:

@@ -1,0 +1,58 @@
+"""Slides put together from patches of others, so that a case composed of their tokens also exists as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from tilers.readers.base import PHANTOM_MARKER
+from workflows.phantom.pathology import VERSION
+
+_EDGE = 768
+"""Pixels of a patch at 1 µm/px."""
+_FACTOR = 4
+_QUALITY = 95
+"""Above that of the slides they come from, so that little is lost a second time."""
+
+Pixels = NDArray[np.uint8]
+
+
+def write_mosaic(path: Path, patches: Sequence[Pixels], mpp: float = 1.0) -> None:
+    """Patches (768, 768, 3) row by row in a square, as a pyramid of two levels; a patch is a tile of each.
+
+    A tiler that reads it at the same µm/px, from its corner, finds the same patches in the same order.
+    """
+    columns = int(np.ceil(np.sqrt(len(patches))))
+    rows = -(-len(patches) // columns)
+    width, height = columns * _EDGE, rows * _EDGE
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        for factor in (1, _FACTOR):
+            w, h = width // factor, height // factor
+            writer.write(
+                _tiles(patches, rows * columns, factor),
+                shape=(h, w, 3),
+                dtype=np.uint8,
+                tile=(_EDGE // factor, _EDGE // factor),
+                compression="jpeg",
+                photometric="ycbcr",
+                subsampling=(1, 1),
+                subfiletype=0 if factor == 1 else 1,
+                description=f"Aperio Image Library v11.2.1 \r\n{width}x{height} [0,0 {w}x{h}] "
+                f"({_EDGE // factor}x{_EDGE // factor}) |AppMag = {10 / mpp:g}|MPP = {mpp:g}"
+                f"|{PHANTOM_MARKER} {VERSION}, no patient",
+                metadata=None,
+            )
+
+
+def _tiles(patches: Sequence[Pixels], count: int, factor: int) -> Iterator[bytes]:
+    glass = np.full((_EDGE, _EDGE, 3), 245, np.uint8)
+    for number in range(count):
+        pixels = patches[number] if number < len(patches) else glass
+        smaller = np.ascontiguousarray(Image.fromarray(pixels).reduce(factor))
+        yield bytes(simplejpeg.encode_jpeg(smaller, quality=_QUALITY, colorsubsampling="444"))
