@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from workflows.phantom.cohort import draw_case
 from workflows.phantom.layout import SlideSpec, lay_out
 from workflows.phantom.painting import paint
-from workflows.phantom.pathology import ORGANS, Motif
+from workflows.phantom.pathology import ORGANS, Motif, Organ
 from workflows.phantom.scanner import draw_scanner, scan
 from workflows.phantom.slide import render
-from workflows.phantom.tissue import FIELD_MPP, draw
+from workflows.phantom.tissue import FIELD_MPP, draw, match_light
 
 HERE = Path(__file__).parent
 _PATCH_UM = 768
@@ -32,10 +33,11 @@ def atlas() -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     for y, organ in enumerate(ORGANS):
         for x, diagnosis in enumerate(organ.diagnoses):
-            pen.multiline_text((x * step, y * row), _two_lines(diagnosis.text), _INK, _font(11), spacing=1)
-            sheet.paste(_swatch(diagnosis.motif, 10 * y + x), (x * step, y * row + text))
+            pen.multiline_text((x * step, y * row), textwrap.fill(diagnosis.text, 32), _INK, _font(11), spacing=1)
+            sheet.paste(_swatch(organ, diagnosis.motif, 10 * y + x), (x * step, y * row + text))
             if diagnosis.mimic:
-                sheet.paste(_swatch(diagnosis.mimic, 100 + 10 * y + x), (x * step, y * row + text + _EDGE + 4))
+                mimic = _swatch(organ, diagnosis.mimic, 100 + 10 * y + x)
+                sheet.paste(mimic, (x * step, y * row + text + _EDGE + 4))
     return sheet
 
 
@@ -69,19 +71,16 @@ def _truth(spec: SlideSpec) -> NDArray[np.uint8]:
     return picture
 
 
-def _swatch(motif: Motif, seed: int) -> Image.Image:
-    """One patch full of a motif, sharp and evenly stained."""
+def _swatch(organ: Organ, motif: Motif, seed: int) -> Image.Image:
+    """One patch full of a motif, in the light of the normal tissue it replaces, sharp and evenly stained."""
     rng = np.random.default_rng(seed)
     side = round(_PATCH_UM / FIELD_MPP)
     stains = draw(rng, motif, (side, side))
+    if motif != organ.benign.motif:
+        stains = match_light(stains, draw(rng, organ.benign.motif, (side, side)))
     scanner = replace(draw_scanner(np.random.default_rng(4)), blur_um=0.0, drift=0.0, gamma=1.0)
     pixels = scan(rng, scanner, stains, None, np.zeros((side, side), bool), 1.0)
     return Image.fromarray(pixels).resize((_EDGE, _EDGE), Image.Resampling.BOX)
-
-
-def _two_lines(text: str) -> str:
-    head, _, grade = text.partition(", ")
-    return f"{head}\n{grade}"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
