@@ -62,7 +62,7 @@ class FromFiles:
 @click.option("--cases", default=100, show_default=True, help="Per size and lesion, and as many without one.")
 @click.option("--from-files", default=0, show_default=True, help="Of these so many are read from slide files, too.")
 @click.option("--model", default="phantom", show_default=True)
-@click.option("--context", type=int, help="Tokens of a sequence at the most. [what the model was trained on]")
+@click.option("--context", type=int, help="Tokens of a sequence at the most. [what the model is made for]")
 @click.option("--reader", "readers", multiple=True, type=click.Choice(list(READERS)), help="Only these. [all]")
 @click.option("--bank", type=click.Path(path_type=Path), help="Folder where encoded slides are kept; else temporary.")
 @click.option("--normal", default=100, show_default=True, help="Slides of the bank without a lesion, per organ.")

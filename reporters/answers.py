@@ -33,7 +33,7 @@ class PartDraft:
 def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most: int) -> PartDraft:
     """Per-slide lines become findings with evidence on their slide; the diagnosis inherits from slides it names."""
     lines = parse_lines(draft.text)
-    names = [share.slide for share in window.slides]
+    names = window.names
     findings = []
     for number, span in sorted(lines.slides.items()):
         if number > len(names):
@@ -121,8 +121,8 @@ def from_text(name: str, window: Window, draft: Draft, places: Sequence[PatchPla
     """A window's answer in free text, as a finding of that name."""
     return Finding(
         id=name,
-        slides=tuple(share.slide for share in window.slides),
-        patches=sum(len(share.patches) for share in window.slides),
+        slides=window.names,
+        patches=window.patches,
         sentences=tuple(_sentence(draft, span, places, most) for span in sentences(draft.text)),
         truncated=draft.truncated,
     )

@@ -89,8 +89,8 @@ def _as_finding(name: str, window: Window, draft: PartDraft) -> Finding:
     said = tuple(s.model_copy(update={"cites": ()}) for s in draft.diagnosis)
     return Finding(
         id=name,
-        slides=tuple(share.slide for share in window.slides),
-        patches=sum(len(share.patches) for share in window.slides),
+        slides=window.names,
+        patches=window.patches,
         sentences=said or tuple(Sentence(text=text, method="none") for text in draft.unparsed),
     )
 

@@ -31,6 +31,16 @@ class Window(_Data):
     tokens: int
     """Input length, markers and instruction included."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its slides."""
+        return tuple(share.slide for share in self.slides)
+
+    @property
+    def patches(self) -> int:
+        """Of all its slides."""
+        return sum(len(share.patches) for share in self.slides)
+
 
 class PartPlan(_Data):
     """How one part is read."""

@@ -69,7 +69,7 @@ def make_plan(
         fine_tokens_per_patch=fine,
         windows=windows,
         patches_found=found,
-        patches_read=sum(len(share.patches) for window in windows for share in window.slides),
+        patches_read=sum(window.patches for window in windows),
         patches_left_out=out,
         order=settings.order,
         slide_markers=settings.slide_markers,
@@ -181,7 +181,7 @@ def _with_limits(plan: PartPlan, profile: Profile, settings: ReportSettings) -> 
     found = []
     longest = plan.longest + settings.max_new_tokens
     if longest > profile.context:
-        found.append(f"sequences of up to {longest:,} tokens; {profile.name} was trained on {profile.context:,}")
+        found.append(f"sequences of up to {longest:,} tokens; {profile.name} is made for {profile.context:,}")
     if plan.strategy == "mixed":
         fine = sum(len(share.fine) for window in plan.windows for share in window.slides)
         if fine < (wanted := min(settings.fine_patches, plan.patches_read)):

@@ -118,7 +118,7 @@ def _encode(planned: Sequence[PlannedPart], work: Work) -> dict[str, TokenStore]
     stores: dict[str, TokenStore] = {}
     for _, plan, _ in planned:
         if plan is not None:
-            for slide in dict.fromkeys(share.slide for window in plan.windows for share in window.slides):
+            for slide in dict.fromkeys(name for window in plan.windows for name in window.names):
                 stores[slide] = _tokens(slide, plan.finest, work)
                 work.token_stores[slide] = stores[slide].path
     return stores
@@ -159,7 +159,7 @@ def _confidence(draft: PartDraft, plan: PartPlan | None, work: Work) -> Confiden
     if domain is None:
         return None
     revision = str(work.model.revision)
-    slides = len({share.slide for window in plan.windows for share in window.slides})
+    slides = len({name for window in plan.windows for name in window.names})
     return calibration.judge(draft.logprob, revision, plan.strategy, plan.tokens_per_patch, slides, domain)
 
 

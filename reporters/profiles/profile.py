@@ -23,7 +23,7 @@ class Profile(BaseModel):
     mixes: bool = False
     """Whether it was trained on sequences that hold patches of several of these."""
     context: int
-    """Longest sequence it was trained on, prompt and answer included."""
+    """Longest sequence it is made for, prompt and answer included."""
     strategy: Literal["windows", "joint"]
     """What `auto` plans."""
     asked_context: int | None = None

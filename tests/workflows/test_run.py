@@ -211,7 +211,7 @@ def test_a_longer_context_is_said_aloud(make_slide, gemma_with_positions: Path, 
     assert told[None][0] == 2
     assert "tokens" not in told[None][1]
     assert told[4096][0] == told[9000][0] == 1
-    assert "sequences of up to 4,013 tokens; gemma-3 was trained on 2,048" in told[4096][1]
+    assert "sequences of up to 4,013 tokens; gemma-3 is made for 2,048" in told[4096][1]
     assert "positions of global layers stretched 2.00 times for 4,096 tokens" in told[4096][1]
     assert "stretched 4.39 times for 9,000 tokens" in told[9000][1]
 

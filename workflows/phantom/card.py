@@ -24,9 +24,8 @@ that an earlier, stopped run had made are not counted).
    mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps): of patches cut anywhere
    from {lesion_sheets:,} sheets crowded with lesions and {mimic_sheets:,} crowded with mimics, half of them put
    together from quarters of two.
-2. {early:,} other slides of the training seeds, {benign} normal ones per organ and {per_lesion} of every other
-   diagnosis, and {late_slides:,} more for the writer's last cycle ({late_benign} and {late_per_lesion}), are made,
-   tiled and encoded by the pipeline itself: {patches:,} patches the tower has never seen.
+2. {slide_count:,} other slides of the training seeds, which join in turns ({joining}), are made, tiled and encoded by
+   the pipeline itself: {patches:,} patches the tower has never seen.
 3. The language model learns to write the report of parts composed patch by patch of those slides: 1 to 12 slides, or a
    few large ones (up to 480 patches at 1 token per patch, 200 at 4), at 1 and 4 tokens per patch and at both; to
    conclude from given lines; and to merge the conclusions of windows ({cycles} steps; the loss is on
@@ -50,8 +49,9 @@ Answer loss over training: {curve}.
 ## Limits
 
 The diagnoses of four organs, stylised; at most two findings per part, each on slides of its own; at most 12 slides;
-texts of one fixed form. Confidence is shown where `wsi_calibration.json` lies beside the weights
-(`wsi-pipeline phantom calibrate`). Licence: Apache-2.0.
+texts of one fixed form. Sequences in training had at most some 1,150 tokens; up to its context it rests on layers
+without positions, and on what the needle measured (docs/long-context.md). Confidence is shown where
+`wsi_calibration.json` lies beside the weights (`wsi-pipeline phantom calibrate`). Licence: Apache-2.0.
 """
 
 
@@ -71,10 +71,8 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
         cycles=_cycles([steps for steps, *_ in figures["recipe"]["writer"]]),
-        early=figures["slides"][0],
-        late_slides=figures["slides"][1],
-        late_benign=figures["recipe"]["late"][0],
-        late_per_lesion=figures["recipe"]["late"][1],
+        slide_count=sum(figures["slides"]),
+        joining=_cycles(figures["slides"]),
         anywhere=", ".join(f"{share:.0%}" for *_, share in figures["recipe"]["writer"]),
         tower_cycles=_cycles([steps for steps, _ in figures["recipe"]["tower"]]),
         millions=figures["parameters"] / 1e6,

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 class Recipe:
     """Sizes of a training run; the defaults made the shipped checkpoint."""
 
-    benign: int = 60
-    per_lesion: int = 44
     lesion_sheets: int = 2600
     mimic_sheets: int = 2400
     tower: tuple[tuple[int, float], ...] = ((15_000, 1e-3),)
@@ -22,24 +20,24 @@ class Recipe:
         (2000, 8e-4, 4, 0.1, 0.5),
         (2000, 6e-4, 4, 0.1, 0.5),
         (2000, 6e-4, 4, 0.1, 0.5),
+        (3000, 6e-4, 2, 0.1, 0.3),
     )
     """The same, every how many steps one is about text alone, the share of large slides in the others, and that of
     parts whose slides count from any number; parts grow over the first two fifths of the first cycle."""
-    late: tuple[int, int] = (100, 16)
-    """As `benign` and `per_lesion`, how many more slides join in the last cycle."""
+    slides: tuple[tuple[int, int], ...] = ((60, 44), (60, 44), (60, 44), (60, 44), (160, 60), (200, 80))
+    """What each cycle learns from: normal slides per organ, and slides of every other diagnosis. Later ones hold the
+    earlier ones'."""
     exam: int = 200
     seed: int = 0
 
 
 QUICK = Recipe(
-    benign=2,
-    per_lesion=2,
     lesion_sheets=4,
     mimic_sheets=4,
     tower=((10, 1e-3),),
     views=1,
     writer=((16, 1e-3, 3, 0.25, 0.0), (8, 6e-4, 3, 0.25, 0.5)),
-    late=(1, 1),
+    slides=((2, 2), (3, 3)),
     exam=4,
 )
 """Runs through every step in a minute or two."""

@@ -1,7 +1,7 @@
 """Classifiers that must not do well: what thumbnails, colours and file facts give away of a diagnosis.
 
-Each sees one kind of easy evidence of whole slides. All are trained on the slides that the checkpoint's writer starts
-with.
+Each sees one kind of easy evidence of whole slides. All are trained on the slides that the checkpoint's writer learns
+from.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ GRIDS = (1, 4)
 """Tokens per patch the checkpoint is trained with."""
 _STREAMS = 2
 """Batches per step, a core for each; part of the recipe, whatever the machine has."""
-TRAINING = 7
+TRAINING = 8
 """Raised whenever the same recipe would train other weights, so that nothing learnt before is taken for it."""
 _TYPICAL = 1000
 """Patches whose components the tower begins with."""
@@ -84,30 +84,30 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     of them that it finished. The minutes of its card are those of each cycle, and of the last run for slides.
 
     Args:
-        work: folder for what is made on the way (about 11 GB).
+        work: folder for what is made on the way (about 14 GB).
         out: folder of the checkpoint.
         recipe: sizes and seed.
         workers: processes that make slides.
     """
     started = time.monotonic()
-    pool, late = _training_pools(work, workers, recipe)
-    held_out = _pool(work, "calibration", max(1, recipe.benign // 5), max(2, recipe.per_lesion // 10), workers)
+    pools = _training_pools(work, workers, recipe)
+    benign, per_lesion = recipe.slides[0]
+    held_out = _pool(work, "calibration", max(1, benign // 5), max(2, per_lesion // 10), workers)
     pooled = time.monotonic()
     tokenizer = build_tokenizer(_all_texts())
     shape = Shape(context=PROFILE.context)
     model = build_model(shape, tokenizer, recipe.seed)
     towers = _teach_tower(model.model.vision_tower, held_out, work, recipe, shape.pixels, workers)
     emit("train.measured", what="tower", **towers[-1]["accuracy"])
-    slides = _learn(model, pool, shape.pixels, recipe.views, recipe.seed)
-    more = _learn(model, late, shape.pixels, recipe.views, recipe.seed + 1)
-    writer = _teach_writer(model, tokenizer, slides, more, work, recipe)
+    learnt = [_learn(model, new, shape.pixels, recipe.views, recipe.seed + k) for k, new in enumerate(pools)]
+    writer = _teach_writer(model, tokenizer, learnt, work, recipe)
     curve = [loss for cycle in writer for loss in cycle["loss"]]
     figures = {
         "phantom_version": VERSION,
         "recipe": asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "slides": [len(pool), len(late)],
-        "patches": sum(len(slide.shares) for slide in [*pool, *late]),
+        "slides": [len(new) for new in pools],
+        "patches": sum(len(slide.shares) for new in pools for slide in new),
         "held_out_patch_accuracy": towers[-1]["accuracy"],
         "held_out_exact_reports": _exact(
             WriterTrainer(model, tokenizer, PROFILE, classes=0),
@@ -158,15 +158,14 @@ def _teach_tower(
 
 
 def _teach_writer(
-    model: Any, tokenizer: Any, slides: list[LearntSlide], late: list[LearntSlide], work: Path, recipe: Recipe
+    model: Any, tokenizer: Any, learnt: list[list[LearntSlide]], work: Path, recipe: Recipe
 ) -> list[dict[str, Any]]:
-    """All cycles of the language model, with `late` slides in the last; the figures of each."""
-    last = len(recipe.writer) - 1
+    """All cycles of the language model, each on what was `learnt` of the slides so far; the figures of each."""
 
     def learn(cycle: int, steps: int, rate: float, texts: int, large: float, anywhere: float) -> dict[str, Any]:
         grow = 2 * steps // 5 if cycle == 0 else 0
         seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
-        known = [*slides, *late] if cycle == last else slides
+        known = [slide for new in learnt[: _pools_of(recipe, cycle + 1)] for slide in new]
         streams = [Lessons(known, seed).stream(grow, GRIDS, PROFILE, texts, large, anywhere) for seed in seeds]
         trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
         return {"loss": trainer.fit(streams, steps, rate)}
@@ -184,9 +183,12 @@ def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, A
     sizes["tower"] = recipe.tower[:tower]
     if writer is None:
         return sizes
-    learnt = {name: getattr(recipe, name) for name in ("benign", "per_lesion", "views")}
-    late = {"late": recipe.late} if writer == len(recipe.writer) else {}
-    return sizes | learnt | late | {"writer": recipe.writer[:writer]}
+    return sizes | {"views": recipe.views, "slides": recipe.slides[:writer], "writer": recipe.writer[:writer]}
+
+
+def _pools_of(recipe: Recipe, cycles: int) -> int:
+    """How many different pools so many cycles learn from."""
+    return len(dict.fromkeys(recipe.slides[:cycles]))
 
 
 def _kept(
@@ -207,18 +209,18 @@ def _kept(
 
 
 def training_pool(work: Path, workers: int = 2, recipe: Recipe | None = None) -> list[PoolSlide]:
-    """The slides a checkpoint is trained on from the start, made below `work` where they are not there yet."""
-    sizes = recipe or Recipe()
-    return _pool(work, "train", sizes.benign, sizes.per_lesion, workers)
+    """The slides a checkpoint is trained on, made below `work` where they are not there yet."""
+    return [slide for new in _training_pools(work, workers, recipe or Recipe()) for slide in new]
 
 
-def _training_pools(work: Path, workers: int, recipe: Recipe) -> tuple[list[PoolSlide], list[PoolSlide]]:
-    """That, and the slides that join late."""
-    early = training_pool(work, workers, recipe)
-    known = {slide.spec.seed for slide in early}
-    benign, per_lesion = recipe.late
-    everything = _pool(work, "train", recipe.benign + benign, recipe.per_lesion + per_lesion, workers)
-    return early, [slide for slide in everything if slide.spec.seed not in known]
+def _training_pools(work: Path, workers: int, recipe: Recipe) -> list[list[PoolSlide]]:
+    """The same, as they join."""
+    pools: list[list[PoolSlide]] = []
+    for benign, per_lesion in dict.fromkeys(recipe.slides):
+        known = {slide.spec.seed for pool in pools for slide in pool}
+        pool = _pool(work, "train", benign, per_lesion, workers)
+        pools.append([slide for slide in pool if slide.spec.seed not in known])
+    return pools
 
 
 def _pool(work: Path, split: Split, benign: int, per_lesion: int, workers: int) -> list[PoolSlide]:

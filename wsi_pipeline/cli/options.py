@@ -79,7 +79,7 @@ model_options = _group(
     click.option(
         "--native-patches", is_flag=True, default=None, help="Patches of the size the model was trained on."),
     click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Arithmetic. [auto]"),
-    click.option("--context-tokens", type=int, help="Longest sequence, whatever the model was trained on."),
+    click.option("--context-tokens", type=int, help="Longest sequence, whatever the model is made for."),
 )  # fmt: skip
 
 report_options = _group(

@@ -161,13 +161,13 @@ def calibrate(model: str, out: Path, parts: int, workers: int, json_log: bool) -
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("phantom-pool"),
     show_default=True,
-    help="Folder for slides and what was learnt, about 11 GB; kept.",
+    help="Folder for slides and what was learnt, about 14 GB; kept.",
 )
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make slides.")
 @click.option("--quick", is_flag=True, help="A few slides and steps: tries the recipe out, learns little.")
 @log_option
 def train(out: Path, work: Path, workers: int, quick: bool, json_log: bool) -> None:
-    """Train the phantom checkpoint again, with fixed seeds: two to three hours on two cores. A stopped run goes on."""
+    """Train the phantom checkpoint again, with fixed seeds: about three hours on two cores. A stopped run goes on."""
     import json
 
     from workflows.phantom.recipe import QUICK, Recipe
