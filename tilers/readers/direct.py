@@ -36,6 +36,8 @@ _CACHE_BYTES = 384 << 20
 wider ones, or read finer, tiles on the border of two rows are decoded for each. Most slides take a fraction: reading
 goes down the slide, and what lies well above is let go."""
 
+_SPARE_BYTES = 32 << 20
+"""Held whatever it is: of a narrow slide several rows of patches are read at once, some by threads yet to begin."""
 
 Key = tuple[int, int, int]
 """Level, column, row."""
@@ -250,7 +252,7 @@ class _Cache:
         with self._lock:
             self._needed.append((level, row))
             top = {at: min(r for other, r in self._needed if other == at) for at, _ in self._needed}
-            done = [key for key, tile in self._tiles.items() if tile.done()]
+            done = [key for key, tile in self._tiles.items() if tile.done() and self._held > _SPARE_BYTES]
             for key in [(at, column, r) for at, column, r in done if at not in top or r < top[at]]:
                 self._held -= _bytes(self._tiles.pop(key))
         try:
