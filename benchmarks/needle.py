@@ -83,21 +83,22 @@ def main(
         slides = build_bank(Path(str(folder)), loaded, 800_000, normal, per_lesion, workers)
         for size, lesion, number in itertools.product(sizes, (0, *lesions), range(cases)):
             case = compose(slides, np.random.default_rng([seed, size, lesion, number]), size, lesion)
+            composed: dict[str, Reading] = {}
             for reader in readers or READERS:
                 started = time.monotonic()
                 try:
-                    reading = read(loaded, case, READERS[reader], number)
+                    composed[reader] = read(loaded, case, READERS[reader], number)
                 except ModelError as error:
                     refused[size, reader] = str(error)
                     continue
-                rows.append(Row(size, lesion, reader, reading, time.monotonic() - started))
+                rows.append(Row(size, lesion, reader, composed[reader], time.monotonic() - started))
             if number < from_files:
                 with tempfile.TemporaryDirectory(prefix="needle-files-", dir=bank) as work:
                     started = time.monotonic()
                     reading = read_from_files(model, case, slides, Path(work))
                     seconds = time.monotonic() - started
-                composed = read(loaded, case, READERS[EVERY], number)
-                files.append(FromFiles(size, lesion, reading, reading.said == composed.said, seconds))
+                every = composed.get(EVERY) or read(loaded, case, READERS[EVERY], number)
+                files.append(FromFiles(size, lesion, reading, reading.said == every.said, seconds))
             print(f"\r{size} patches, lesion {lesion}: {number + 1} of {cases}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     if as_json:

@@ -16,7 +16,7 @@ from reporters.instructions import instruction_for
 from reporters.merging import merge_lines, merge_texts
 from reporters.plan import PartPlan, Window
 from reporters.planning import look_again
-from reporters.sequence import Grammar, ReadTokens
+from reporters.sequence import ReadTokens
 from reporters.writer import Draft, Writer
 from wsi_pipeline.cases import Part
 from wsi_pipeline.events import emit
@@ -35,14 +35,13 @@ def draft_part(
 ) -> PartDraft:
     """Read every window of the plan and write the part's draft."""
     instruction = instruction_for(writer.profile, part)
-    grammar = writer.grammar.laid_out(plan.slide_markers, plan.coordinates)
     places = {slide: _places(store) for slide, store in patches.items()}
     progress = _Progress(part.title, len(plan.windows) + bool(plan.second_look))
     if plan.second_look:
-        ((draft, seen),) = _read(plan, instruction, writer, grammar, places, tokens, settings, progress)
+        ((draft, seen),) = _read(plan, instruction, writer, places, tokens, settings, progress)
         weights = _looked_at(draft, seen)
         plan = look_again(plan, weights, writer.profile, writer.grammar, instruction, settings)
-    read = _read(plan, instruction, writer, grammar, places, tokens, settings, progress)
+    read = _read(plan, instruction, writer, places, tokens, settings, progress)
     progress.tell(0)
     draft_from = _draft_lines if writer.profile.answer == "lines" else _draft_text
     return replace(draft_from(part, plan, read, writer, settings), plan=plan)
@@ -70,12 +69,12 @@ def _read(
     plan: PartPlan,
     instruction: str,
     writer: Writer,
-    grammar: Grammar,
     places: Mapping[str, Sequence[PatchPlace]],
     tokens: Mapping[str, TokenStore],
     settings: ReportSettings,
     progress: _Progress,
 ) -> list[_Read]:
+    grammar = writer.grammar.laid_out(plan.slide_markers, plan.coordinates)
     read: list[_Read] = []
     for window in plan.windows:
         progress.tell(window.tokens)

@@ -49,12 +49,7 @@ def make_plan(
     """
     found = sum(patches.values())
     out = sum(map(len, left_out.values()))
-    kept = {slide: tuple(i for i in range(n) if i not in left_out.get(slide, ())) for slide, n in patches.items()}
-    chosen = {slide: indices for slide, indices in kept.items() if indices}
-    if settings.max_patches is not None and settings.max_patches < found - out:
-        chosen = choose(chosen, settings.max_patches, settings.seed)
-    if settings.order == "random":
-        chosen = shuffled(chosen, settings.seed)
+    chosen = _chosen(patches, left_out, settings, choose)
     asked = profile if settings.tokens_per_patch is None else _of_one_grid(profile, settings.tokens_per_patch)
     grammar = grammar.laid_out(settings.slide_markers, settings.coordinates)
     room = Room(asked, grammar, instruction, profile.longest - settings.max_new_tokens)
@@ -79,6 +74,17 @@ def make_plan(
         longest=min(room.budget, longest + look * room.fine_cost) if look else longest,
     )
     return plan if look else _with_limits(plan, profile, settings)
+
+
+def _chosen(
+    patches: Mapping[str, int], left_out: Mapping[str, Collection[int]], settings: ReportSettings, choose: Choose
+) -> Patches:
+    """Those that are read, in the order they are read in."""
+    kept = {slide: tuple(i for i in range(n) if i not in left_out.get(slide, ())) for slide, n in patches.items()}
+    chosen = {slide: indices for slide, indices in kept.items() if indices}
+    if settings.max_patches is not None and settings.max_patches < sum(map(len, chosen.values())):
+        chosen = choose(chosen, settings.max_patches, settings.seed)
+    return shuffled(chosen, settings.seed) if settings.order == "random" else chosen
 
 
 def look_again(

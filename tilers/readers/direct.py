@@ -251,15 +251,20 @@ class _Cache:
         """Inside, tiles of that level from that row on are kept; what lies above what any thread needs is forgotten."""
         with self._lock:
             self._needed.append((level, row))
-            top = {at: min(r for other, r in self._needed if other == at) for at, _ in self._needed}
-            done = [key for key, tile in self._tiles.items() if tile.done() and self._held > _SPARE_BYTES]
-            for key in [(at, column, r) for at, column, r in done if at not in top or r < top[at]]:
-                self._held -= _bytes(self._tiles.pop(key))
+            if self._held > _SPARE_BYTES:
+                self._let_go()
         try:
             yield
         finally:
             with self._lock:
                 self._needed.remove((level, row))
+
+    def _let_go(self) -> None:
+        """Forget the tiles of levels that no thread needs, and those above what any needs of its level."""
+        top = {at: min(row for other, row in self._needed if other == at) for at, _ in self._needed}
+        done = [key for key, tile in self._tiles.items() if tile.done()]
+        for key in [(at, column, row) for at, column, row in done if at not in top or row < top[at]]:
+            self._held -= _bytes(self._tiles.pop(key))
 
     def _make_room(self, added: int) -> None:
         with self._lock:

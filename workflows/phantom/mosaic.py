@@ -23,10 +23,10 @@ _QUALITY = 95
 Pixels = NDArray[np.uint8]
 
 
-def write_mosaic(path: Path, patches: Sequence[Pixels], mpp: float = 1.0) -> None:
+def write_mosaic(path: Path, patches: Sequence[Pixels]) -> None:
     """Patches (768, 768, 3) row by row in a square, as a pyramid of two levels; a patch is a tile of each.
 
-    A tiler that reads it at the same µm/px, from its corner, finds the same patches in the same order.
+    A tiler that reads it at 1 µm/px, from its corner, finds the same patches in the same order.
     """
     columns = int(np.ceil(np.sqrt(len(patches))))
     rows = -(-len(patches) // columns)
@@ -44,7 +44,7 @@ def write_mosaic(path: Path, patches: Sequence[Pixels], mpp: float = 1.0) -> Non
                 subsampling=(1, 1),
                 subfiletype=0 if factor == 1 else 1,
                 description=f"Aperio Image Library v11.2.1 \r\n{width}x{height} [0,0 {w}x{h}] "
-                f"({_EDGE // factor}x{_EDGE // factor}) |AppMag = {10 / mpp:g}|MPP = {mpp:g}"
+                f"({_EDGE // factor}x{_EDGE // factor}) |AppMag = 10|MPP = 1"
                 f"|{PHANTOM_MARKER} {VERSION}, no patient",
                 metadata=None,
             )
