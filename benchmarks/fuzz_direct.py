@@ -2,8 +2,8 @@
 
 python benchmarks/fuzz_direct.py [--seed S] [--inputs N] [SLIDE ...]
 
-Without slides, generated ones are damaged. Every hundred inputs run in a child process, so that a crash of a decoder
-is counted and not suffered.
+Without slides, generated ones are damaged. What is read is compared with the pixels of the whole slide. Every hundred
+inputs run in a child process, so that a crash of a decoder is counted and not suffered.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.conftest import tissue_image
-from tests.tilers.fuzzing import mutate, outcome_of
+from tests.tilers.fuzzing import Windows, mutate, outcome_of, pixels_of
 from tests.tilers.tiffs import LAYOUTS, write_tiff
 
 _BATCH = 100
 _STALLED_S = 120
 
 
-def _run(seeds: range, originals: list[bytes], folder: Path, pipe: Connection) -> None:
+def _run(seeds: range, originals: list[tuple[bytes, Windows]], folder: Path, pipe: Connection) -> None:
     for seed in seeds:
-        rng = np.random.default_rng(seed)
+        data, pixels = originals[seed % len(originals)]
         path = folder / f"{seed}.svs"
-        path.write_bytes(mutate(rng, originals[seed % len(originals)]))
-        pipe.send(outcome_of(path))
+        path.write_bytes(mutate(np.random.default_rng(seed), data))
+        pipe.send(outcome_of(path, pixels))
         path.unlink()
 
 
@@ -52,7 +52,7 @@ def main(slides: tuple[Path, ...], seed: int, inputs: int) -> None:
         if not slides:
             image = tissue_image(600, 700)
             slides = tuple(write_tiff(folder / f"{k}.svs", image, layout, 240) for k, layout in enumerate(LAYOUTS))
-        originals = [slide.read_bytes() for slide in slides]
+        originals = [(slide.read_bytes(), pixels_of(slide)) for slide in slides]
         for first in range(seed, seed + inputs, _BATCH):
             here, there = get_context("fork").Pipe(duplex=False)
             seeds = range(first, min(first + _BATCH, seed + inputs))

@@ -34,7 +34,7 @@ from wsi_pipeline.store.publish import publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 8
+ALGORITHM = 9
 """Raised whenever the same settings would give other pixels, patches or columns."""
 _HAIR = 1e-6
 """Of a pixel: what a division may be off by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,13 @@ import numpy as np
 from tilers.readers import UndecodableRegion
 from tilers.readers.direct import DirectReader
 from tilers.readers.tile_list import NotDirect
+from tilers.readers.tiles import Pixels
 
 _HEAD = 4096
+_WINDOW = 512
+
+Windows = Mapping[tuple[int, int, int], Pixels | None]
+"""Level, x and y to pixels; None where they do not decode."""
 
 
 def mutate(rng: np.random.Generator, data: bytes) -> bytes:
@@ -40,28 +46,55 @@ def mutate(rng: np.random.Generator, data: bytes) -> bytes:
     return bytes(damaged)
 
 
-def outcome_of(path: Path) -> str:
-    """`read`, `partly read`, `refused: …`; an exception of any other kind is named in capitals."""
+def pixels_of(path: Path) -> Windows:
+    """All that the direct reader reads of a slide, window by window and level by level."""
+    reader = DirectReader(path)
+    try:
+        return dict(_windows(reader))
+    finally:
+        reader.close()
+
+
+def outcome_of(path: Path, whole: Windows) -> str:
+    """How reading a damaged slide ended; an exception that no caller expects is named in capitals.
+
+    Args:
+        path: the slide.
+        whole: `pixels_of` the slide before it was damaged.
+    """
     try:
         reader = DirectReader(path)
     except NotDirect:
         return "refused by the direct reader"
     except Exception as error:  # `auto` keeps any reader's reason and asks the next
         return f"refused by a library: {type(error).__name__}"
-    unreadable = 0
     try:
-        for level, downsample in enumerate(reader.downsamples):
-            width, height = (min(4096, round(n / downsample)) for n in reader.size)
-            for y in range(0, height, 512):
-                for x in range(0, width, 512):
-                    try:
-                        pixels = reader.read(level, x, y, 512, 512)
-                    except UndecodableRegion:
-                        unreadable += 1
-                    else:
-                        assert pixels.shape == (512, 512, 3)
+        found = dict(_windows(reader))
     except Exception as error:
         return f"ESCAPED: {type(error).__name__}: {error}"
     finally:
         reader.close()
-    return "partly read" if unreadable else "read"
+    read = "partly read" if any(pixels is None for pixels in found.values()) else "read"
+    if found.keys() != whole.keys():
+        return f"{read}, of other levels"
+    pairs = ((pixels, whole[window]) for window, pixels in found.items())
+    off = max((_off(a, b) for a, b in pairs if a is not None and b is not None), default=0)
+    return f"{read}, with other pixels" if off else f"{read}, the same pixels"
+
+
+def _windows(reader: DirectReader) -> Iterator[tuple[tuple[int, int, int], Pixels | None]]:
+    for level, downsample in enumerate(reader.downsamples):
+        width, height = (min(4096, round(n / downsample)) for n in reader.size)
+        for y in range(0, height, _WINDOW):
+            for x in range(0, width, _WINDOW):
+                try:
+                    pixels = reader.read(level, x, y, _WINDOW, _WINDOW)
+                except UndecodableRegion:
+                    yield (level, x, y), None
+                else:
+                    assert pixels.shape == (_WINDOW, _WINDOW, 3)
+                    yield (level, x, y), pixels
+
+
+def _off(a: Pixels, b: Pixels) -> int:
+    return int(np.abs(a.astype(np.int16) - b).max())

@@ -290,7 +290,17 @@ def _bytes(tile: Future[Pixels | None]) -> int:
 
 
 def _facts(path: Path) -> Reader:
+    """OpenSlide's word; tiffslide's where OpenSlide refuses, or does not see the levels below an OME's first one."""
     try:
-        return OpenSlideReader(path)
+        slide: Reader = OpenSlideReader(path)
     except Exception:  # whatever it says, the next one is asked; a refusal of both is `auto`'s to tell
         return TiffSlideReader(path)
+    if slide.vendor != "generic-tiff" or len(slide.level_sizes) > 1:
+        return slide
+    try:
+        other = TiffSlideReader(path)
+    except Exception:  # what OpenSlide says stands
+        return slide
+    seen, unseen = (other, slide) if len(other.level_sizes) > 1 else (slide, other)
+    unseen.close()
+    return seen

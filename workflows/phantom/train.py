@@ -16,17 +16,16 @@ from torch import nn
 
 from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
-from reporters.training.tower import CellClassifier, train_tower, whiten
+from reporters.training.tower import train_tower, whiten
 from reporters.training.writer import WriterTrainer
 from tilers.tile import ALGORITHM as TILING
 from workflows.phantom.card import model_card
 from workflows.phantom.cohort import MAX_SLIDES
+from workflows.phantom.exam import exact_reports, patch_accuracy
 from workflows.phantom.examples import as_pixels, examples, turned
 from workflows.phantom.labels import (
     CLASSES,
     TOWER_CLASSES,
-    Labelled,
-    cell_targets,
     labelled_pool,
     small_patches,
 )
@@ -35,7 +34,6 @@ from workflows.phantom.lessons import LearntSlide, Lessons, merged_report, shows
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
 from workflows.phantom.recipe import Recipe
-from workflows.phantom.scoring import BUCKETS
 from workflows.phantom.seeds import Split, require
 from workflows.phantom.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, join, make_sheets
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
@@ -109,9 +107,10 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         "slides": [len(new) for new in pools],
         "patches": sum(len(slide.shares) for new in pools for slide in new),
         "held_out_patch_accuracy": towers[-1]["accuracy"],
-        "held_out_exact_reports": _exact(
+        "held_out_exact_reports": exact_reports(
             WriterTrainer(model, tokenizer, PROFILE, classes=0),
             _learn(model, held_out, shape.pixels, 1, recipe.seed),
+            GRIDS,
             recipe.exam,
         ),
         "answer_loss": curve[:: max(1, len(curve) // 24)],
@@ -149,7 +148,7 @@ def _teach_tower(
         seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
         streams = [examples(sheets(), pixels, TOWER_GRIDS, 24, seed) for seed in seeds]
         classifier = train_tower(vision, TOWER_CLASSES, streams, steps, rate, recipe.seed + cycle)
-        return {"accuracy": _patch_accuracy(classifier, labelled_pool(held_out, pixels))}
+        return {"accuracy": patch_accuracy(classifier, labelled_pool(held_out, pixels), GRIDS)}
 
     return [
         _kept(work, "tower", _sizes(recipe, tower=number + 1), vision, partial(learn, number, steps, rate))
@@ -255,28 +254,6 @@ def _sheets(work: Path, crowd: Crowd, count: int, pixels: int, workers: int) -> 
 
 
 @torch.inference_mode()
-def _patch_accuracy(classifier: CellClassifier, patches: Labelled) -> dict[str, float]:
-    """On cells that are clearly one class: share right, and share of normal ones and of distractors called a lesion."""
-    images, targets = patches.images, cell_targets(patches, GRIDS)
-    logits = [classifier(as_pixels(images[i : i + 128]), GRIDS)[0] for i in range(0, len(images), 128)]
-    figures = {}
-    for grid in GRIDS:
-        guess = torch.cat([part[grid] for part in logits]).argmax(-1)
-        clear = targets[grid].amax(-1) > 0.99
-        truth = targets[grid].argmax(-1)
-        called = (guess >= len(ORGANS)) & (guess < len(CLASSES))
-        lesion = clear & (truth >= len(ORGANS)) & (truth < len(CLASSES))
-        for name, hit, of in (
-            ("right", guess == truth, clear),
-            ("lesions right", guess == truth, lesion),
-            ("normal called lesion", called, clear & (truth < len(ORGANS))),
-            ("distractors called lesion", called, clear & (truth >= len(CLASSES))),
-        ):
-            figures[f"{name}, T={grid}"] = round(float(hit[of].float().mean()), 4)
-    return figures
-
-
-@torch.inference_mode()
 def _learn(model: Any, slides: list[PoolSlide], pixels: int, views: int, seed: int) -> list[LearntSlide]:
     """Tokens of every slide at the finest trained T, turned and stained in several ways; the first is as scanned."""
     random = np.random.default_rng([seed, 5])
@@ -295,16 +272,3 @@ def _learn(model: Any, slides: list[PoolSlide], pixels: int, views: int, seed: i
         if len(learnt) % 100 == 0:
             emit("train.tokens", done=len(learnt), total=len(slides))
     return learnt
-
-
-def _exact(trainer: WriterTrainer, slides: list[LearntSlide], n: int) -> dict[str, float]:
-    """Share of exact whole reports on cases composed of held-out slides as they are, and of exact merges."""
-    lessons = Lessons(slides, seed=7)
-    rng = np.random.default_rng(7)
-    rates = {}
-    for name, (low, high) in BUCKETS.items():
-        for grid in GRIDS:
-            cases = [lessons.part(int(rng.integers(low, high + 1)), (grid,), composed=False) for _ in range(n)]
-            rates[f"{name} slides, T={grid}"] = trainer.exact_rate(cases)
-    rates["merged windows"] = trainer.exact_rate([lessons.merge(int(rng.integers(2, 13)), PROFILE) for _ in range(n)])
-    return rates
