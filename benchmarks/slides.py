@@ -43,8 +43,11 @@ class BigSlide:
 
 
 def write_big_slide(path: Path, kind: BigSlide, width: int, height: int) -> None:
-    """An Aperio pyramid of `width` × `height` pixels whose tiles repeat; each level is the texture at its own scale."""
+    """An Aperio pyramid of `width` × `height` pixels whose tiles repeat, at the same places on every level."""
     image = _texture(kind.mpp)
+    coarsest = max((1, *kind.factors))
+    period = _EDGE // (kind.tile * coarsest) * kind.tile * coarsest
+    image = image[:period, :period]
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
         for factor in (1, *kind.factors):
             w, h = width // factor, height // factor
@@ -79,10 +82,9 @@ def _texture(mpp: float) -> NDArray[np.uint8]:
 
 def _tiles(image: NDArray[np.uint8], width: int, height: int, kind: BigSlide) -> Iterator[bytes]:
     tile = kind.tile
-    side = max(1, min(image.shape[:2]) // tile)
-    padded = np.pad(image, ((0, tile), (0, tile), (0, 0)), mode="wrap")
+    side = len(image) // tile
     cut = [
-        [_encode(padded[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile], kind) for x in range(side)]
+        [_encode(image[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile], kind) for x in range(side)]
         for y in range(side)
     ]
     for y in range(-(-height // tile)):

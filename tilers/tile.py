@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilers import quality
+from tilers.agreement import Agreement
 from tilers.geometry import Grid, is_upsampling, make_grid, pick_level, window
 from tilers.grid import covered, fragments, tissue_fractions
 from tilers.outside_mask import read_mask
@@ -36,6 +37,7 @@ R = TypeVar("R")
 
 ALGORITHM = 9
 """Raised whenever the same settings would give other pixels, patches or columns."""
+_DOUBTFUL = "its levels show different pictures, so that damage within tiles could not be noticed"
 _HAIR = 1e-6
 """Of a pixel: what a division may be off by."""
 
@@ -143,12 +145,13 @@ def tile(slide: Slide, settings: TileSettings, final: Path, threads: int = 1, ex
     found = survey(slide, settings, threads)
     with closing(found.reader), publishing(final) as partial:
         writer = PatchWriter(partial, len(found.candidates), settings.patch_size, settings.codec, settings.jpeg_quality)
-        unreadable = _write_patches(slide, found, settings, writer, threads)
+        unreadable, doubtful = _write_patches(slide, found, settings, writer, threads)
         if unreadable and unreadable == len(found.candidates):
             raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
         if patches_fingerprint(slide, settings) != as_found:
             raise _changed(slide, "while it was read")
-        writer.close(_facts(slide, found, settings, unreadable), found.overview.image, found.mask)
+        warnings = (*found.warnings, *([_DOUBTFUL] if doubtful else []))
+        writer.close(_facts(slide, found, settings, unreadable, warnings), found.overview.image, found.mask)
 
 
 def _changed(slide: Slide, when: str) -> SlideError:
@@ -156,18 +159,29 @@ def _changed(slide: Slide, when: str) -> SlideError:
     return SlideError(slide.path, f"{what} {when}", "run again once it is copied completely")
 
 
-def _write_patches(slide: Slide, found: Survey, settings: TileSettings, writer: PatchWriter, threads: int) -> int:
-    """Read, measure and write every candidate; return how many do not decode."""
+def _write_patches(
+    slide: Slide, found: Survey, settings: TileSettings, writer: PatchWriter, threads: int
+) -> tuple[int, bool]:
+    """Read, check, measure and write every candidate.
+
+    Returns:
+        How many do not decode or show something else than the overview; whether that could not be asked.
+    """
     origins = found.grid.origins
     level = patch_level(found.reader, settings.mpp, found.resolution.mpp)
 
-    def make(index: int) -> tuple[NDArray[np.uint8], tuple[float, ...]] | None:
+    def read(index: int) -> tuple[NDArray[np.uint8], float]:
         x, y = (int(v) for v in origins[index])
+        return read_patch(found.reader, found.grid, level, (x, y), settings.patch_size)
+
+    agreement = Agreement(found.overview, found.grid, found.candidates, read)
+
+    def make(index: int) -> tuple[NDArray[np.uint8], tuple[float, ...]] | None:
         try:
-            patch, valid = read_patch(found.reader, found.grid, level, (x, y), settings.patch_size)
+            patch, valid = read(index)
         except UndecodableRegion:
             return None
-        return patch, quality.measure(patch, valid, settings.mpp)
+        return None if agreement.refuses(index, patch) else (patch, quality.measure(patch, valid, settings.mpp))
 
     unreadable = 0
     emit("tile.start", slide=slide.id, total=len(found.candidates))
@@ -180,7 +194,7 @@ def _write_patches(slide: Slide, found: Survey, settings: TileSettings, writer: 
                 x, y = origins[index]
                 writer.append(patch[0], (int(x), int(y)), float(found.tissue[index]), patch[1])
             emit("tile.progress", slide=slide.id, done=done, total=len(found.candidates))
-    return unreadable
+    return unreadable, agreement.doubtful
 
 
 def in_order(pool: Executor, make: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
@@ -222,7 +236,9 @@ def read_patch(
     return average(pixels, area.crop, (size, size)), inside
 
 
-def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int) -> SlideFacts:
+def _facts(
+    slide: Slide, found: Survey, settings: TileSettings, unreadable: int, warnings: tuple[str, ...]
+) -> SlideFacts:
     reader, overview = found.reader, found.overview
     return SlideFacts(
         slide_id=slide.id,
@@ -235,7 +251,7 @@ def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int)
         levels=len(reader.level_sizes),
         mpp=found.resolution.mpp,
         mpp_source=found.resolution.source,
-        warnings=found.warnings,
+        warnings=warnings,
         vendor=reader.vendor,
         objective_power=reader.objective_power,
         phantom=reader.is_phantom,

@@ -1,0 +1,100 @@
+"""Whether patches show what the overview does: bytes flipped within a compressed tile decode to garbage, unnoticed.
+
+Overview and patches of a slide with several levels are read from different bytes. Where they differ, one of them is
+damaged, and nobody can tell which. On a slide of one level both come from the same bytes and agree, whatever they are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tilers.geometry import Grid
+from tilers.overview import Overview
+from tilers.readers import UndecodableRegion
+
+_CELL = 4
+"""Pixels of the overview, each way, whose mean is compared: 32 µm on most slides."""
+_APART = 48
+"""Grey levels that means may differ by: 27 is the most on real slides of three vendors, half of it from rounding cells
+to whole pixels."""
+_PROBES, _FEWEST = 5, 3
+"""Patches that are asked whether levels differ all over; of fewer than three none can be told from the others."""
+
+Pixels = NDArray[np.uint8]
+Read = Callable[[int], tuple[Pixels, float]]
+"""The patch at a place of the grid, and the fraction of it inside the scan; raises `UndecodableRegion`."""
+
+
+class Agreement:
+    """Of the patches of one slide with its overview; for several threads.
+
+    Attributes:
+        doubtful: levels differ all over, so that patches are not refused for it.
+
+    Args:
+        overview: of the slide.
+        grid: of its patches.
+        candidates: places of the grid that are read.
+        read: how.
+    """
+
+    def __init__(self, overview: Overview, grid: Grid, candidates: Sequence[int] | NDArray[np.intp], read: Read):
+        self._overview, self._grid, self._read = overview, grid, read
+        self._image = Image.fromarray(overview.image)
+        self._origins = grid.origins
+        self._candidates = candidates
+        self._lock = threading.Lock()
+        self._probed = self.doubtful = False
+
+    def refuses(self, place: int, patch: Pixels) -> bool:
+        """Whether a patch shows something else than the overview, on a slide whose levels agree elsewhere."""
+        if not self._differs(place, patch):
+            return False
+        with self._lock:
+            if not self._probed:
+                self._probed, self.doubtful = True, self._differ_all_over()
+        return not self.doubtful
+
+    def _differ_all_over(self) -> bool:
+        differ = []
+        probes = {int(self._candidates[i]) for i in np.linspace(0, len(self._candidates) - 1, _PROBES).astype(int)}
+        for place in probes:
+            try:
+                differ.append(self._differs(place, self._read(place)[0]))
+            except UndecodableRegion:
+                continue
+        return len(probes) >= _FEWEST and sum(differ) > len(differ) / 2
+
+    def _differs(self, place: int, patch: Pixels) -> bool:
+        left, top, right, bottom = self._box(place)
+        columns, rows = round((right - left) / _CELL), round((bottom - top) / _CELL)
+        if columns < 1 or rows < 1:
+            return False
+        size = len(patch) / self._grid.step
+        scale_x, scale_y = self._overview.scale
+        inside = (0, 0, (right - left) * scale_x * size, (bottom - top) * scale_y * size)
+        seen = self._image.resize((columns, rows), Image.Resampling.BOX, (left, top, right, bottom))
+        read = Image.fromarray(patch).resize((columns, rows), Image.Resampling.BOX, inside, reducing_gap=2)
+        apart = np.abs(np.asarray(seen, np.int16) - np.asarray(read, np.int16)).max(2) > _APART
+        return bool(apart.any() and (apart & ~self._unknown(left, top, columns, rows)).any())
+
+    def _box(self, place: int) -> tuple[float, float, float, float]:
+        """The part of a patch that the overview covers, in its pixels."""
+        x, y = self._origins[place]
+        height, width = self._overview.image.shape[:2]
+        scale_x, scale_y = self._overview.scale
+        left, top = (x - self._overview.bounds.x) / scale_x, (y - self._overview.bounds.y) / scale_y
+        return left, top, min(left + self._grid.step / scale_x, width), min(top + self._grid.step / scale_y, height)
+
+    def _unknown(self, left: float, top: float, columns: int, rows: int) -> NDArray[np.bool_]:
+        """(rows, columns) cells near which the overview does not decode."""
+        unknown = np.zeros((rows, columns), bool)
+        for y, x in np.argwhere(self._overview.undecodable):
+            row, column = int((y - top) / _CELL), int((x - left) / _CELL)
+            unknown[max(0, row - 1) : max(0, row + 2), max(0, column - 1) : max(0, column + 2)] = True
+        return unknown
