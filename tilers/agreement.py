@@ -17,10 +17,10 @@ from tilers.geometry import Grid
 from tilers.overview import Overview
 from tilers.readers import UndecodableRegion
 
-_CELL = 4
-"""Pixels of the overview, each way, whose mean is compared: 32 µm on most slides."""
-_APART = 48
-"""Grey levels that means may differ by: 27 is the most on real slides of three vendors, half of it from rounding cells
+_CELL_UM, _CELL = 32.0, 4
+"""Edge of the cells whose means are compared, and the pixels of the overview that it holds at least."""
+_APART = 40
+"""Grey levels that means may differ by: 11 is the most on real slides of three vendors, which comes from rounding cells
 to whole pixels."""
 _PROBES, _FEWEST = 5, 3
 """Patches that are asked whether levels differ all over; of fewer than three none can be told from the others."""
@@ -48,6 +48,7 @@ class Agreement:
         self._image = Image.fromarray(overview.image)
         self._origins = grid.origins
         self._candidates = candidates
+        self._cell = max(_CELL, _CELL_UM / overview.mpp)
         self._lock = threading.Lock()
         self._probed = self.doubtful = False
 
@@ -72,14 +73,14 @@ class Agreement:
 
     def _differs(self, place: int, patch: Pixels) -> bool:
         left, top, right, bottom = self._box(place)
-        columns, rows = round((right - left) / _CELL), round((bottom - top) / _CELL)
+        columns, rows = round((right - left) / self._cell), round((bottom - top) / self._cell)
         if columns < 1 or rows < 1:
             return False
         size = len(patch) / self._grid.step
         scale_x, scale_y = self._overview.scale
         inside = (0, 0, (right - left) * scale_x * size, (bottom - top) * scale_y * size)
         seen = self._image.resize((columns, rows), Image.Resampling.BOX, (left, top, right, bottom))
-        read = Image.fromarray(patch).resize((columns, rows), Image.Resampling.BOX, inside, reducing_gap=2)
+        read = Image.fromarray(patch).resize((columns, rows), Image.Resampling.BOX, inside)
         apart = np.abs(np.asarray(seen, np.int16) - np.asarray(read, np.int16)).max(2) > _APART
         return bool(apart.any() and (apart & ~self._unknown(left, top, columns, rows)).any())
 
@@ -95,6 +96,6 @@ class Agreement:
         """(rows, columns) cells near which the overview does not decode."""
         unknown = np.zeros((rows, columns), bool)
         for y, x in np.argwhere(self._overview.undecodable):
-            row, column = int((y - top) / _CELL), int((x - left) / _CELL)
+            row, column = int((y - top) / self._cell), int((x - left) / self._cell)
             unknown[max(0, row - 1) : max(0, row + 2), max(0, column - 1) : max(0, column + 2)] = True
         return unknown
