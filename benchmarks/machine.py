@@ -15,8 +15,9 @@ from wsi_pipeline.models import find_checkpoint
 def describe() -> str:
     """Processor, cores, memory, Python."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    plural = "" if cores == 1 else "s"
     memory = psutil.virtual_memory().total / 2**30
-    return f"{_processor()}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+    return f"{_processor()}, {cores} core{plural}, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
 def model(name: str) -> str:

@@ -23,6 +23,8 @@ _SIZE_MM = (6.0, 4.6)
 _SPECKS_COVER = 0.002
 _DAB = (0.25, 0.55, 0.85)
 """Absorbance of brown chromogen in red, green and blue."""
+_SHRUNKEN = 0.7
+"""What is left of the radius of a speck where its edge is drawn in most: at least 35 µm across."""
 _PALE, _STRONG = 0.35, 1.8
 _GREY = 0.82
 
@@ -150,7 +152,7 @@ def _specks(rng: np.random.Generator, nothing: Mask) -> tuple[Mask, NDArray[np.i
     where, shape = nothing.copy(), (nothing.shape[0], nothing.shape[1])
     centres = []
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
-    ragged = 1 + 0.3 * smooth_noise(rng, shape, 30)
+    ragged = np.maximum(1 + 0.3 * smooth_noise(rng, shape, 30), _SHRUNKEN)
     while where.mean() < _SPECKS_COVER:
         centre = rng.uniform(20, shape[0] - 20), rng.uniform(20, shape[1] - 20)
         where |= np.hypot(y - centre[0], x - centre[1]) < rng.uniform(25, 70) / FIELD_MPP * ragged
