@@ -14,7 +14,7 @@ SMALLEST_UM = 30.0
 """Edge of the smallest island that is tissue, a few cells; smaller ones are dust."""
 _MAX_HOLE_UM2 = 250.0 * 250.0
 """Smaller gaps inside tissue (lumina, fat) belong to it."""
-_CHROMA_FLOOR, _CHROMA_CEILING = 0.035, 0.045
+_CHROMA_FLOOR, _CHROMA_CEILING = 0.035, 0.14
 _DARK_BACKGROUND = 90
 
 
