@@ -5,16 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import apply_hysteresis_threshold, threshold_otsu
+from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_holes, remove_small_objects
 
 Mask = NDArray[np.bool_]
 
-SMALLEST_UM = 30.0
-"""Edge of the smallest island that is tissue, a few cells; smaller ones are dust."""
+SMALLEST_UM = 25.0
+"""Edge of the smallest island that is tissue, as much as a pale clump of 35 µm shows; smaller ones are dust."""
 _MAX_HOLE_UM2 = 250.0 * 250.0
 """Smaller gaps inside tissue (lumina, fat) belong to it."""
-_CHROMA_FLOOR, _CHROMA_CEILING = 0.035, 0.14
+_CHROMA_FLOOR, _CHROMA_CEILING = 0.035, 0.045
+"""Limits of the absorbance from which tissue is tissue for sure: a speck as pale as the upper one is found beside
+strong tissue."""
+_RIM_UM = 24.0
+"""Width of the rim that the smoothing leaves around ink."""
 _DARK_BACKGROUND = 90
 
 
@@ -47,9 +51,20 @@ def find_tissue(image: NDArray[np.uint8], mpp: float) -> Mask:
     candidates = stain[stain > 0.02]
     otsu = threshold_otsu(candidates) if candidates.size > 64 and np.ptp(candidates) > 0 else _CHROMA_CEILING
     threshold = float(np.clip(0.6 * otsu, _CHROMA_FLOOR, _CHROMA_CEILING))
-    mask = apply_hysteresis_threshold(np.where(find_pen(smooth), 0, stain), _CHROMA_FLOOR, threshold)
+    pen = find_pen(smooth)
+    # where ink fades into glass it looks like pale tissue: tissue may reach there, but not begin there
+    rim = ndimage.binary_dilation(pen, iterations=max(1, round(_RIM_UM / mpp)))
+    mask = _reached((stain > threshold) & ~rim, (stain > _CHROMA_FLOOR) & ~pen)
     mask = remove_small_objects(mask, max_size=max(1, round((SMALLEST_UM / mpp) ** 2)))
     return np.asarray(remove_small_holes(mask, max_size=max(1, round(_MAX_HOLE_UM2 / mpp**2))))
+
+
+def _reached(seeds: Mask, through: Mask) -> Mask:
+    """Connected pieces of `through` that hold any of `seeds`."""
+    pieces, count = ndimage.label(through)
+    reached = np.zeros(count + 1, bool)
+    reached[pieces[seeds & through]] = True
+    return np.asarray(reached[pieces])
 
 
 def find_pen(density: NDArray[np.float32]) -> Mask:

@@ -54,6 +54,24 @@ def test_grey_glass_and_dust_are_no_tissue() -> None:
     assert not find_tissue(image, MPP).any()
 
 
+def test_pale_specks_are_found_beside_strong_tissue() -> None:
+    brown = np.array([0.25, 0.55, 0.85])
+    image = np.full((300, 400, 3), 243.0)
+    image[40:160, 40:160] *= 10**-brown
+    image[200:210, 300:310] *= 10 ** (-0.32 * brown)
+    found = find_tissue(image.astype(np.uint8), MPP)
+    assert found[100, 100]
+    assert found[200:210, 300:310].mean() > 0.8
+
+
+def test_tissue_under_the_edge_of_a_pen_is_tissue() -> None:
+    image = tissue_image(300, 400)
+    image[100:130, 50:350] = (20, 40, 190)
+    recall, precision = recall_and_precision(find_tissue(image, MPP)[140:], ellipse()[140:])
+    assert recall > 0.97
+    assert precision > 0.97
+
+
 def test_pen_colours_are_told_from_stain() -> None:
     stain = np.array([[[0.45, 0.62, 0.3], [0.1, 0.5, 0.2]]], np.float32)
     assert not find_pen(stain).any()
