@@ -7,7 +7,7 @@ damaged, and nobody can tell which. On a slide of one level both come from the s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ class Agreement:
         read: how.
     """
 
-    def __init__(self, overview: Overview, grid: Grid, candidates: Sequence[int] | NDArray[np.intp], read: Read):
+    def __init__(self, overview: Overview, grid: Grid, candidates: NDArray[np.intp], read: Read):
         self._overview, self._grid, self._read = overview, grid, read
         self._image = Image.fromarray(overview.image)
         self._origins = grid.origins

@@ -156,7 +156,7 @@ def test_tiling_decodes_no_tile_of_the_level_it_reads_twice(
 
 
 def test_memory_holds_a_few_bands_whatever_the_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tilers.readers.direct._SPARE_BYTES", 0)
+    monkeypatch.setattr("tilers.readers.tile_cache._SPARE_BYTES", 0)
     tall = np.tile(detailed_image(512, 512), (20, 1, 1))
     reader = DirectReader(write_tiff(tmp_path / "s.svs", tall, "ycbcr 4:2:0", 256))
     tracemalloc.start()

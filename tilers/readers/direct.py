@@ -8,11 +8,6 @@ word; at opening a few tiles are compared with theirs, and a slide on which pixe
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +18,7 @@ from PIL import Image
 from tilers.readers.base import Reader, UndecodableRegion
 from tilers.readers.openslide import OpenSlideReader
 from tilers.readers.tiffslide import TiffSlideReader
+from tilers.readers.tile_cache import TileCache
 from tilers.readers.tile_list import NotDirect, list_tilings
 from tilers.readers.tiles import DamagedTile, JpegTiles, Pixels
 
@@ -35,12 +31,6 @@ _CACHE_BYTES = 384 << 20
 """A row of patches and the tiles it shares with the next, of a slide 100,000 pixels wide read at 1 µm/px or coarser. On
 wider ones, or read finer, tiles on the border of two rows are decoded for each. Most slides take a fraction: reading
 goes down the slide, and what lies well above is let go."""
-
-_SPARE_BYTES = 32 << 20
-"""Held whatever it is: of a narrow slide several rows of patches are read at once, some by threads yet to begin."""
-
-Key = tuple[int, int, int]
-"""Level, column, row."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +70,7 @@ class DirectReader:
             self._check_absent()
             self._file = os.open(path, os.O_RDONLY)
             self._file_bytes = os.fstat(self._file).st_size
-            self._cache = _Cache(_CACHE_BYTES)
+            self._cache = TileCache(_CACHE_BYTES)
             self.decoded = [0] * len(self._levels)
             try:
                 self._compare(base)
@@ -218,75 +208,11 @@ class DirectReader:
         os.close(self._file)
 
 
-class _Cache:
-    """Decoded tiles, most recently used ones first to stay; two threads that want one decode it once."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most, self._held = most_bytes, 0
-        self._tiles: OrderedDict[Key, Future[Pixels | None]] = OrderedDict()
-        self._needed: list[tuple[int, int]] = []
-        self._lock = threading.Lock()
-
-    def get(self, key: Key, make: Callable[[], Pixels | None]) -> Pixels | None:
-        """The tile of that key, made if it is not held."""
-        with self._lock:
-            tile = self._tiles.get(key)
-            mine = tile is None
-            if tile is None:
-                tile = self._tiles[key] = Future()
-            self._tiles.move_to_end(key)
-        if mine:
-            try:
-                tile.set_result(make())
-            except BaseException as error:
-                # its traceback would hold the pixels of whoever asked, as long as the tile is held
-                tile.set_exception(error.with_traceback(None))
-            self._make_room(_bytes(tile))
-        if isinstance(damage := tile.exception(), UndecodableRegion):
-            raise UndecodableRegion(str(damage))
-        return tile.result()
-
-    @contextmanager
-    def needed(self, level: int, row: int) -> Iterator[None]:
-        """Inside, tiles of that level from that row on are kept; what lies above what any thread needs is forgotten."""
-        with self._lock:
-            self._needed.append((level, row))
-            if self._held > _SPARE_BYTES:
-                self._let_go()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._needed.remove((level, row))
-
-    def _let_go(self) -> None:
-        """Forget the tiles of levels that no thread needs, and those above what any needs of its level."""
-        top = {at: min(row for other, row in self._needed if other == at) for at, _ in self._needed}
-        done = [key for key, tile in self._tiles.items() if tile.done()]
-        for key in [(at, column, row) for at, column, row in done if at not in top or row < top[at]]:
-            self._held -= _bytes(self._tiles.pop(key))
-
-    def _make_room(self, added: int) -> None:
-        with self._lock:
-            self._held += added
-            while self._held > self._most and len(self._tiles) > 1:
-                oldest, tile = next(iter(self._tiles.items()))
-                if not tile.done():
-                    return
-                del self._tiles[oldest]
-                self._held -= _bytes(tile)
-
-
 def _averaged(pixels: Pixels, inside: tuple[int, ...], scale: int) -> Pixels:
     """A tile that a slide ends in, white outside of it, at a fraction of its scale."""
     pixels = pixels.copy()
     pixels[:, inside[0] :], pixels[inside[1] :] = 255, 255
     return np.asarray(Image.fromarray(pixels).reduce(scale))
-
-
-def _bytes(tile: Future[Pixels | None]) -> int:
-    pixels = None if tile.exception() else tile.result()
-    return 0 if pixels is None else pixels.nbytes
 
 
 def _facts(path: Path) -> Reader:

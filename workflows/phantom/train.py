@@ -23,12 +23,7 @@ from workflows.phantom.card import model_card
 from workflows.phantom.cohort import MAX_SLIDES
 from workflows.phantom.exam import exact_reports, patch_accuracy
 from workflows.phantom.examples import as_pixels, examples, turned
-from workflows.phantom.labels import (
-    CLASSES,
-    TOWER_CLASSES,
-    labelled_pool,
-    small_patches,
-)
+from workflows.phantom.labels import CLASSES, TOWER_CLASSES, labelled_pool, small_patches
 from workflows.phantom.layout import lay_out, patches_showing
 from workflows.phantom.lessons import LearntSlide, Lessons, merged_report, shows_lesion, shows_nothing
 from workflows.phantom.pathology import ORGANS, VERSION
