@@ -19,7 +19,7 @@ def slide_report(slide: Slide, outcome: SlideOutcome, store: PatchStore | None) 
     stain = slide.stain or "H&E (assumed)"
     base = SlideReport(
         id=slide.id, part=slide.part, stain=stain, status=outcome.status, reason=outcome.reason,
-        patches_unreadable=outcome.unreadable,
+        patches_unreadable=outcome.unreadable, patches_disagreeing=outcome.disagreeing,
     )  # fmt: skip
     if store is None:
         return base

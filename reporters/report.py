@@ -61,9 +61,12 @@ def completeness_of(
         elif outcome.status in ("skipped", "no_tissue"):
             gaps.append(f"{slide.id}: {outcome.reason or 'no tissue found'}")
             complete &= str(outcome.reason).startswith(_HARMLESS)
-        if outcome.unreadable:
+        if undecodable := outcome.unreadable - outcome.disagreeing:
             complete = False
-            gaps.append(f"{slide.id}: {outcome.unreadable} patches do not decode and were left out")
+            gaps.append(f"{slide.id}: {undecodable} patches do not decode and were left out")
+        if outcome.disagreeing:
+            complete = False
+            gaps.append(f"{slide.id}: {outcome.disagreeing} patches differ from coarser levels and were left out")
     unread = [slide.id for slide, outcome in rows if outcome.status == "failed"]
     found = sum(outcome.patches for _, outcome in rows)
     read = plan.patches_read if plan else 0

@@ -139,6 +139,8 @@ class SlideReport(_Data):
     reason: str | None
     patches: int = 0
     patches_unreadable: int = 0
+    patches_disagreeing: int = 0
+    """Of the unreadable ones, those that decode and show something else than the overview."""
     tissue_mm2: float | None = None
     mpp: float | None = None
     mpp_source: str | None = None

@@ -35,6 +35,7 @@ class Agreement:
 
     Attributes:
         doubtful: levels differ all over, so that patches are not refused for it.
+        refused: patches so far.
 
     Args:
         overview: of the slide.
@@ -51,6 +52,7 @@ class Agreement:
         self._cell = max(_CELL, _CELL_UM / overview.mpp)
         self._lock = threading.Lock()
         self._probed = self.doubtful = False
+        self.refused = 0
 
     def refuses(self, place: int, patch: Pixels) -> bool:
         """Whether a patch shows something else than the overview, on a slide whose levels agree elsewhere."""
@@ -59,6 +61,7 @@ class Agreement:
         with self._lock:
             if not self._probed:
                 self._probed, self.doubtful = True, self._differ_all_over()
+            self.refused += not self.doubtful
         return not self.doubtful
 
     def _differ_all_over(self) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilers import quality
-from tilers.agreement import Agreement
+from tilers.agreement import Agreement, Read
 from tilers.geometry import Grid, is_upsampling, make_grid, pick_level, window
 from tilers.grid import covered, fragments, tissue_fractions
 from tilers.outside_mask import read_mask
@@ -145,13 +145,15 @@ def tile(slide: Slide, settings: TileSettings, final: Path, threads: int = 1, ex
     found = survey(slide, settings, threads)
     with closing(found.reader), publishing(final) as partial:
         writer = PatchWriter(partial, len(found.candidates), settings.patch_size, settings.codec, settings.jpeg_quality)
-        unreadable, doubtful = _write_patches(slide, found, settings, writer, threads)
+        read = _reading(found, settings)
+        agreement = Agreement(found.overview, found.grid, found.candidates, read)
+        unreadable = _write_patches(slide, found, settings, writer, threads, read, agreement)
         if unreadable and unreadable == len(found.candidates):
-            raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
+            what = "its levels show different pictures" if agreement.refused else "its pixels do not decode"
+            raise SlideError(slide.path, f"opens, but {what}", "copy or export the file again")
         if patches_fingerprint(slide, settings) != as_found:
             raise _changed(slide, "while it was read")
-        warnings = (*found.warnings, *([_DOUBTFUL] if doubtful else []))
-        writer.close(_facts(slide, found, settings, unreadable, warnings), found.overview.image, found.mask)
+        writer.close(_facts(slide, found, settings, unreadable, agreement), found.overview.image, found.mask)
 
 
 def _changed(slide: Slide, when: str) -> SlideError:
@@ -159,22 +161,26 @@ def _changed(slide: Slide, when: str) -> SlideError:
     return SlideError(slide.path, f"{what} {when}", "run again once it is copied completely")
 
 
-def _write_patches(
-    slide: Slide, found: Survey, settings: TileSettings, writer: PatchWriter, threads: int
-) -> tuple[int, bool]:
-    """Read, check, measure and write every candidate.
-
-    Returns:
-        How many do not decode or show something else than the overview; whether that could not be asked.
-    """
-    origins = found.grid.origins
+def _reading(found: Survey, settings: TileSettings) -> Read:
     level = patch_level(found.reader, settings.mpp, found.resolution.mpp)
 
     def read(index: int) -> tuple[NDArray[np.uint8], float]:
-        x, y = (int(v) for v in origins[index])
+        x, y = (int(v) for v in found.grid.origins[index])
         return read_patch(found.reader, found.grid, level, (x, y), settings.patch_size)
 
-    agreement = Agreement(found.overview, found.grid, found.candidates, read)
+    return read
+
+
+def _write_patches(
+    slide: Slide,
+    found: Survey,
+    settings: TileSettings,
+    writer: PatchWriter,
+    threads: int,
+    read: Read,
+    agreement: Agreement,
+) -> int:
+    """Read, check, measure and write every candidate; how many do not decode or are refused."""
 
     def make(index: int) -> tuple[NDArray[np.uint8], tuple[float, ...]] | None:
         try:
@@ -191,10 +197,10 @@ def _write_patches(
             if patch is None:
                 unreadable += 1
             else:
-                x, y = origins[index]
+                x, y = found.grid.origins[index]
                 writer.append(patch[0], (int(x), int(y)), float(found.tissue[index]), patch[1])
             emit("tile.progress", slide=slide.id, done=done, total=len(found.candidates))
-    return unreadable, agreement.doubtful
+    return unreadable
 
 
 def in_order(pool: Executor, make: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
@@ -236,9 +242,7 @@ def read_patch(
     return average(pixels, area.crop, (size, size)), inside
 
 
-def _facts(
-    slide: Slide, found: Survey, settings: TileSettings, unreadable: int, warnings: tuple[str, ...]
-) -> SlideFacts:
+def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int, agreement: Agreement) -> SlideFacts:
     reader, overview = found.reader, found.overview
     return SlideFacts(
         slide_id=slide.id,
@@ -251,7 +255,7 @@ def _facts(
         levels=len(reader.level_sizes),
         mpp=found.resolution.mpp,
         mpp_source=found.resolution.source,
-        warnings=warnings,
+        warnings=(*found.warnings, *([_DOUBTFUL] if agreement.doubtful else [])),
         vendor=reader.vendor,
         objective_power=reader.objective_power,
         phantom=reader.is_phantom,
@@ -264,5 +268,6 @@ def _facts(
         tissue_left_mm2=round(found.mm2(found.mask & ~covered(found.mask.shape, found.grid, found.candidates)), 4),
         patches_expected=len(found.candidates),
         patches_unreadable=unreadable,
+        patches_disagreeing=agreement.refused,
         quality_columns=quality.COLUMNS,
     )

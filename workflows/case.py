@@ -244,11 +244,18 @@ def _usable(final: Path) -> bool:
 
 
 def _read(slide: Slide, store: PatchStore) -> SlideOutcome:
-    unreadable = store.facts.patches_unreadable
+    facts = store.facts
+    read = SlideOutcome(
+        slide=slide.id,
+        status="done",
+        patches=len(store),
+        unreadable=facts.patches_unreadable,
+        disagreeing=facts.patches_disagreeing,
+    )
     if len(store):
-        return SlideOutcome(slide=slide.id, status="done", patches=len(store), unreadable=unreadable)
-    reason = next((w for w in store.facts.warnings if w.startswith("dark background")), "no tissue found")
-    return SlideOutcome(slide=slide.id, status="no_tissue", reason=reason, unreadable=unreadable)
+        return read
+    reason = next((w for w in facts.warnings if w.startswith("dark background")), "no tissue found")
+    return read.model_copy(update={"status": "no_tissue", "reason": reason})
 
 
 def _ended(work: Work, status: CaseStatus, request: str, started: float, reason: str | None = None) -> CaseOutcome:

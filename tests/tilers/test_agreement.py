@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from tests.conftest import as_slide, tissue_image
-from tests.tilers.tiffs import write_tiff
+from tests.tilers.tiffs import replace_tile, write_tiff
 from tilers.tile import tile
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
@@ -19,17 +19,6 @@ SETTINGS = TileSettings(patch_size=256, mpp=0.5)
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
     return tissue_image(1600, 2000)
-
-
-def replace_tile(path: Path, page: int, number: int, by: int) -> None:
-    """Give a tile the bytes of another one: it decodes, and shows what lies elsewhere."""
-    with tifffile.TiffFile(path) as file:
-        offsets, counts = file.pages[page].tags["TileOffsets"], file.pages[page].tags["TileByteCounts"]
-        places, sizes = list(offsets.value), list(counts.value)
-    places[number], sizes[number] = places[by], sizes[by]
-    with tifffile.TiffFile(path, mode="r+b") as file:
-        file.pages[page].tags["TileOffsets"].overwrite(places)
-        file.pages[page].tags["TileByteCounts"].overwrite(sizes)
 
 
 def stored(path: Path, folder: Path, **settings: object) -> PatchStore:
@@ -47,7 +36,7 @@ def test_a_patch_that_shows_something_else_than_the_overview_is_no_patch(
     assert [1024, 768] in whole.coords.tolist()
     replace_tile(path, 0, 28, by=0)
     store = stored(path, tmp_path / "damaged", reader=reader)
-    assert store.facts.patches_unreadable == 1
+    assert (store.facts.patches_unreadable, store.facts.patches_disagreeing) == (1, 1)
     assert store.facts.warnings == ()
     assert [xy for xy in whole.coords.tolist() if xy not in store.coords.tolist()] == [[1024, 768]]
 
@@ -113,5 +102,5 @@ def test_a_slide_that_shows_something_else_everywhere_it_can_be_asked_fails(tmp_
     path = write_tiff(tmp_path / "s.svs", tissue_image(512, 512), "ycbcr 4:2:0", 256, factors=(4,))
     for number in range(4):
         replace_tile(path, 0, number, by=0)
-    with pytest.raises(SlideError, match="pixels do not decode"):
+    with pytest.raises(SlideError, match="levels show different pictures"):
         tile(as_slide(path), TileSettings(patch_size=512, mpp=0.5), tmp_path / "s.zarr")

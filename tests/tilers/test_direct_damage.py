@@ -84,7 +84,7 @@ def test_a_grey_half_of_a_cut_tile_does_not_reach_the_store(tmp_path: Path) -> N
     tile(as_slide(path), TileSettings(), tmp_path / "s.zarr")
     facts = PatchStore(tmp_path / "s.zarr").facts
     assert facts.reader == "direct"
-    assert (facts.patches_expected, facts.patches_unreadable) == (4, 1)
+    assert (facts.patches_expected, facts.patches_unreadable, facts.patches_disagreeing) == (4, 1, 0)
 
 
 @pytest.mark.parametrize("offset", [4_000_000_000, 2**63 - 5, 2**64 - 5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,6 +39,28 @@ def jpeg2000_ycbcr(tile: Pixels) -> bytes:
     return jpeg2000(np.asarray(Image.fromarray(tile).convert("YCbCr")))
 
 
+SUBSAMPLED_TILES = {
+    "4:2:2": base64.b64decode(
+        "/0//UQAvAAAAAABAAAAAQAAAAAAAAAAAAAAAQAAAAEAAAAAAAAAAAAADBwEBBwIBBwIB/1IADAAAAAEABQQEAAH/XAATQEBISFBI"
+        "SFBISFBISFBISFD/ZAAlAAFDcmVhdGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjD/kAAKAAAAAAFFAAH/k8PmCAHQDtHD5gQD"
+        "N8fSDAJFV8HzBIPmCQfSEAsugxkA8BN/A63D+ICAw+MZD4xcPjFgEYxa03BirAeizQr4FKNpuMnyWkYxQhQMm9TvYSCM7cu2LYCA"
+        "weYh8RsACdBh16DiYe7ThPjr0oh1Ba0k9ZWUGlO+QvAkeuEJL2xGjaoNx85EzLSDMliYIyLnKP8TgIDD1FD4a8Bv16Bbwxg8ofN8"
+        "V6G75t0+/EqmOm0MnuwINn7AAov92ih0Ch45kmTHkkyfDOxck79/EgMjzaCnTH4ZOZOvfOec2/sJD7OaL6hPSkb/Oq+mhG2AgMO0"
+        "cF0YuHaPX/nNKck05PKuBL2lZ6Cs7Tj/Ph7OLKID1Mfu/Kacu6kV78UufvffLRlNX6gL6DVnHFjMbSkv4osj9SbRZD+l3OUky4CA"
+        "/9k="
+    ),
+    "4:2:0": base64.b64decode(
+        "/0//UQAvAAAAAABAAAAAQAAAAAAAAAAAAAAAQAAAAEAAAAAAAAAAAAADBwEBBwICBwIC/1IADAAAAAEABQQEAAH/XAATQEBISFBI"
+        "SFBISFBISFBISFD/ZAAlAAFDcmVhdGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjD/kAAKAAAAAAFDAAH/k8PmCAHQDtHB8AIA"
+        "x9IIAs/B8wSD5gkH0hALLoMZAPATfwOtw/iAgMPjGQ+MXD4xYBGMWtNwYqwHos0K+BSjabjJ8lpGMUIUDJvU72EgjO3Lti2AgMHm"
+        "IfEbAAnQYdeg4mHu04T469KIdQWtJPWVlBpTvkLwJHrhCS9sRo2qDcfORMy0gzJYmCMi5yj/E4CAw9RQ+GvAb9egW8MYPKHzfFeh"
+        "u+bdPvxKpjptDJ7sCDZ+wAKL/doodAoeOZJkx5JMnwzsXJO/fxIDI82gp0x+GTmTr3znnNv7CQ+zmi+oT0pG/zqvpoRtgIDDtHBd"
+        "GLh2j1/5zSnJNOTyrgS9pWegrO04/z4eziyiA9TH7vymnLupFe/FLn733y0ZTV+oC+g1ZxxYzG0pL+KLI/Um0WQ/pdzlJMuAgP/Z"
+    ),
+}
+"""64 × 64 pixels of tissue in YCbCr, made by OpenJPEG's `opj_compress -F 64,64,3,8,u@1x1:2x1:2x1 -r 28 -mct 0`."""
+
+
 LAYOUTS: dict[str, tuple[Encode, int, int, bool]] = {
     "ycbcr 4:4:4": (jpeg("444"), 7, 6, False),
     "ycbcr 4:2:2": (jpeg("422"), 7, 6, False),
@@ -61,9 +84,14 @@ def write_tiff(
     absent: tuple[int, ...] = (),
     absent_from: int = 1,
     big: bool = False,
+    encode: Encode | None = None,
 ) -> Path:
-    """An Aperio pyramid of `image`; tiles in `absent` of the level of factor `absent_from` have no bytes."""
-    encode, compression, photometric, shared = LAYOUTS[layout]
+    """An Aperio pyramid of `image`; tiles in `absent` of the level of factor `absent_from` have no bytes.
+
+    `encode` may stand in for the layout's.
+    """
+    usual, compression, photometric, shared = LAYOUTS[layout]
+    encode = encode or usual
     with tifffile.TiffWriter(path, bigtiff=big) as writer:
         for factor in (1, *factors):
             height, width = image.shape[0] // factor, image.shape[1] // factor  # rounded down, as Aperio does
@@ -127,3 +155,14 @@ def split(stream: bytes) -> tuple[bytes, bytes]:
             rest += segment
         at += length
     return b"\xff\xd8" + tables + b"\xff\xd9", b"\xff\xd8" + rest + stream[at:]
+
+
+def replace_tile(path: Path, page: int, number: int, by: int) -> None:
+    """Give a tile the bytes of another one: it decodes, and shows what lies elsewhere."""
+    with tifffile.TiffFile(path) as file:
+        offsets, counts = file.pages[page].tags["TileOffsets"], file.pages[page].tags["TileByteCounts"]
+        places, sizes = list(offsets.value), list(counts.value)
+    places[number], sizes[number] = places[by], sizes[by]
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[page].tags["TileOffsets"].overwrite(places)
+        file.pages[page].tags["TileByteCounts"].overwrite(sizes)

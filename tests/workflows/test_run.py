@@ -11,6 +11,7 @@ import wsi_pipeline as wp
 from reporters.safety import WITHHELD
 from reporters.schema import Report
 from tests.conftest import tissue_image
+from tests.tilers.tiffs import replace_tile, write_tiff
 from tests.workflows.conftest import PHANTOM
 from workflows.estimate import describe, estimate
 from workflows.run import exit_code, run
@@ -282,3 +283,17 @@ def test_two_cases_of_one_id_are_refused(phantom_cases: Path, tmp_path: Path) ->
     case = wp.find_cases(phantom_cases)[0]
     with pytest.raises(UsageError, match="id of two cases"):
         run([case, case], tmp_path, PHANTOM)
+
+
+def test_a_report_tells_patches_that_differ_from_coarser_levels_from_those_that_do_not_decode(
+    tmp_path: Path, gemma: Path
+) -> None:
+    path = write_tiff(tmp_path / "s.svs", tissue_image(1600, 2000), "ycbcr 4:2:0", 256, factors=(4,))
+    replace_tile(path, 0, 28, by=0)
+    settings = gather({"model": str(gemma), "max_new_tokens": 10, "patch_size": 256, "mpp": 0.5})
+    (outcome,) = run(wp.find_cases(path), tmp_path / "out", settings)
+    report = wp.load_report(tmp_path / "out/cases" / outcome.case / str(outcome.report))
+    (slide,) = report.slides
+    (part,) = report.parts
+    assert part.completeness.gaps == (f"{slide.id}: 1 patches differ from coarser levels and were left out",)
+    assert (slide.patches_unreadable, slide.patches_disagreeing) == (1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
@@ -129,13 +131,24 @@ class Jpeg2000Tiles:
         """See `TileCodec.decode`."""
         self._check_size(data)
         self._check_whole(data)
+        decode = self._decode_subsampled if _is_subsampled(data) else self._decode_full
         try:
-            pixels = imagecodecs.jpeg2k_decode(data)
-        except Exception as error:  # imagecodecs raises its own and plain errors
+            pixels = decode(data)
+        except Exception as error:  # imagecodecs and Pillow raise their own and plain errors
             raise DamagedTile(str(error)) from None
         if pixels.shape != (self.height, self.width, 3) or pixels.dtype != np.uint8:
             raise DamagedTile(f"decodes to {pixels.dtype} {pixels.shape}")
+        return pixels
+
+    def _decode_full(self, data: bytes) -> Pixels:
+        pixels = imagecodecs.jpeg2k_decode(data)
         return _from_ycbcr(pixels) if self.ycbcr else np.asarray(pixels)
+
+    def _decode_subsampled(self, data: bytes) -> Pixels:
+        """imagecodecs mixes up components of several sizes without a word; Pillow repeats pixels, as OpenSlide."""
+        if not self.ycbcr:
+            raise DamagedTile("has components of several sizes, which RGB has not")
+        return np.asarray(Image.open(io.BytesIO(data), formats=["JPEG2000"]))
 
     def _check_whole(self, data: bytes) -> None:
         """OpenJPEG makes up what is missing: a codestream ends with its marker, and its coder leaves no gaps."""
@@ -151,6 +164,12 @@ class Jpeg2000Tiles:
         right, bottom, left, top = struct.unpack(">4I", data[8:24])
         if (right - left, bottom - top) != (self.width, self.height):
             raise DamagedTile(f"is {right - left} × {bottom - top}; tiles here are {self.width} × {self.height}")
+
+
+def _is_subsampled(data: bytes) -> bool:
+    """Whether the components of a codestream have several sizes (ISO 15444-1, SIZ: Csiz, then Ssiz, XRsiz, YRsiz)."""
+    components = int.from_bytes(data[40:42], "big")
+    return any(step != 1 for at in range(42, 42 + 3 * components, 3) for step in data[at + 1 : at + 3])
 
 
 def _from_ycbcr(pixels: Pixels) -> Pixels:

@@ -26,7 +26,9 @@ class SlideOutcome(BaseModel):
     reason: str | None = None
     patches: int = 0
     unreadable: int = 0
-    """Patches whose region could not be decoded; excluded, never painted over."""
+    """Patches whose bytes are damaged; excluded, never painted over."""
+    disagreeing: int = 0
+    """Of these, those that decode and show something else than the slide's overview."""
 
 
 class CaseOutcome(BaseModel):

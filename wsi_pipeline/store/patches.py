@@ -74,6 +74,8 @@ class SlideFacts(BaseModel):
     """Tissue in no patch: fragments too small, and slivers in patches below the tissue threshold."""
     patches_expected: int
     patches_unreadable: int
+    patches_disagreeing: int = 0
+    """Of the unreadable ones, those that decode and show something else than the overview."""
     quality_columns: tuple[str, ...]
 
 
