@@ -75,7 +75,8 @@ def main(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Compose, read, print."""
-    loaded = Model(ModelSettings(name=model, context_tokens=context))
+    settings = ModelSettings(name=model, context_tokens=context)
+    loaded = Model(settings)
     rows: list[Row] = []
     files: list[FromFiles] = []
     refused: dict[tuple[int, str], str] = {}
@@ -95,7 +96,7 @@ def main(
             if number < from_files:
                 with tempfile.TemporaryDirectory(prefix="needle-files-", dir=bank) as work:
                     started = time.monotonic()
-                    reading = read_from_files(model, case, slides, Path(work))
+                    reading = read_from_files(settings, case, slides, Path(work))
                     seconds = time.monotonic() - started
                 every = composed.get(EVERY) or read(loaded, case, READERS[EVERY], number)
                 files.append(FromFiles(size, lesion, reading, reading.said == every.said, seconds))

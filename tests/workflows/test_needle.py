@@ -69,7 +69,10 @@ def test_a_composed_case_reads_the_same_from_files(tmp_path: Path) -> None:
     bank = Bank({}, {}, [slide.store for slide in slides])
     (tmp_path / "work").mkdir()
     case = Case(organ, organ.lesions[0], tuple(pieces))
-    composed, filed = read(model, case, READERS[EVERY], 0), read_from_files("phantom", case, bank, tmp_path / "work")
+    composed, filed = (
+        read(model, case, READERS[EVERY], 0),
+        read_from_files(ModelSettings(name="phantom"), case, bank, tmp_path / "work"),
+    )
     assert filed.said == composed.said
     assert filed.exact
     assert filed.tokens == composed.tokens

@@ -73,7 +73,7 @@ def measure_evidence(work: Path, seed: int, parts: int, model: str, workers: int
 def _measure_one(work: Path, truth: PhantomCase, name: str) -> list[Look]:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
-    read = read_case(folder, name)
+    read = read_case(folder, ModelSettings(name=name))
     looks = list(_looks_of(read, truth.parts[0], name)) if read.report and read.report.parts[0].plan else []
     shutil.rmtree(folder)
     return looks

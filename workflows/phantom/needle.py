@@ -23,7 +23,7 @@ from workflows.phantom.pool import PoolSlide, build_pool
 from workflows.phantom.reading import read_case
 from workflows.phantom.scoring import NOTHING, Said
 from wsi_pipeline.cases import Part
-from wsi_pipeline.settings import RunSettings
+from wsi_pipeline.settings import ModelSettings, RunSettings
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.tokens import TokenStore, pool
 
@@ -240,11 +240,11 @@ def _reading(said: Said, case: Case, tokens: int) -> Reading:
     return Reading(_diseased(said), said.diagnoses == (truth,), said.diagnoses, tokens)
 
 
-def read_from_files(model: str, case: Case, bank: Bank, work: Path) -> Reading:
+def read_from_files(model: ModelSettings, case: Case, bank: Bank, work: Path) -> Reading:
     """The same case from slide files to its report, with the settings of "every patch".
 
     Args:
-        model: checkpoint.
+        model: which checkpoint, and how long its context is.
         case: composed from `bank`.
         bank: whose patches' pixels are on this disk.
         work: an empty folder.

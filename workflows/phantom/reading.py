@@ -38,10 +38,10 @@ class ReadCase:
         return patches, tokens
 
 
-def read_case(folder: Path, model: str) -> ReadCase:
+def read_case(folder: Path, model: ModelSettings) -> ReadCase:
     """Run the one case below `folder`/slides with a checkpoint; what comes of it goes to `folder`/out."""
     (case,) = discover(folder / "slides", "folders")
-    (outcome,) = run([case], folder / "out", RunSettings(model=ModelSettings(name=model)))
+    (outcome,) = run([case], folder / "out", RunSettings(model=model))
     place = CaseFolder(folder / "out", case.id).path
     if outcome.report is None:
         return ReadCase(case, place, None)

@@ -19,6 +19,7 @@ from workflows.phantom.layout import SlideSpec
 from workflows.phantom.reading import read_case
 from workflows.phantom.scoring import NOTHING, Said
 from workflows.phantom.slide import make_slide
+from wsi_pipeline.settings import ModelSettings
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _read(folder: Path, part: PhantomPart, handling: Handling, model: str) -> Sa
         spec: SlideSpec = replace(part.slides[number], **dict(handling.scanned))  # type: ignore[arg-type]
         suffix = "svs" if spec.layout == "svs" else "tif"
         make_slide(slides / f"{handling.names.format(place)}.{suffix}", spec)
-    read = read_case(folder, model)
+    read = read_case(folder, ModelSettings(name=model))
     said = NOTHING
     if read.report:
         said = _renumbered(said_in_report(read.report.parts[0], [s.id for s in read.case.slides]), order)

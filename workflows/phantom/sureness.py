@@ -19,6 +19,7 @@ from workflows.phantom.seeds import Split
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
 from wsi_pipeline.models import find_checkpoint
+from wsi_pipeline.settings import ModelSettings
 
 CONTRASTS = (1.0, 0.85, 0.7, 0.55)
 """From as drawn to where about half of the answers are wrong."""
@@ -82,7 +83,7 @@ def read_answers(
 def _read(work: Path, truth: PhantomCase, contrast: float, model: str) -> Answer | None:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
-    read = read_case(folder, model)
+    read = read_case(folder, ModelSettings(name=model))
     shutil.rmtree(folder)
     if read.report is None:
         return None
