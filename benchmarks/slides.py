@@ -14,7 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from tilers.readers.base import PHANTOM_MARKER
+from workflows.phantom.aperio import describe_page
 from workflows.phantom.layout import SlideSpec
 from workflows.phantom.slide import make_slide
 
@@ -60,9 +60,7 @@ def write_big_slide(path: Path, kind: BigSlide, width: int, height: int) -> None
                 photometric="rgb" if kind.jpeg2000 else "ycbcr",
                 subsampling=None if kind.jpeg2000 else (2, 2),
                 subfiletype=0,
-                description=f"Aperio Image Library v11.2.1 \r\n{width}x{height} [0,0 {w}x{h}] "
-                f"({kind.tile}x{kind.tile}) |AppMag = {10 / kind.mpp:.0f}|MPP = {kind.mpp}"
-                f"|{PHANTOM_MARKER}|{NUMBER}0000",
+                description=f"{describe_page((width, height), (w, h), kind.tile, kind.mpp)}|{NUMBER}0000",
                 metadata=None,
             )
             if factor == 1:  # the second page of an Aperio slide is no level

@@ -11,8 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from tilers.readers.base import PHANTOM_MARKER
-from workflows.phantom.pathology import VERSION
+from workflows.phantom.aperio import describe_page
 
 _EDGE = 768
 """Pixels of a patch at 1 µm/px."""
@@ -43,9 +42,7 @@ def write_mosaic(path: Path, patches: Sequence[Pixels]) -> None:
                 photometric="ycbcr",
                 subsampling=(1, 1),
                 subfiletype=0 if factor == 1 else 1,
-                description=f"Aperio Image Library v11.2.1 \r\n{width}x{height} [0,0 {w}x{h}] "
-                f"({_EDGE // factor}x{_EDGE // factor}) |AppMag = 10|MPP = 1"
-                f"|{PHANTOM_MARKER} {VERSION}, no patient",
+                description=describe_page((width, height), (w, h), _EDGE // factor, mpp=1),
                 metadata=None,
             )
 

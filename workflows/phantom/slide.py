@@ -9,7 +9,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from tilers.readers.base import PHANTOM_MARKER
+from workflows.phantom.aperio import MARKER, describe_page
 from workflows.phantom.layout import Layout, SlideSpec, lay_out
 from workflows.phantom.painting import Painting, paint
 from workflows.phantom.pathology import VERSION
@@ -59,10 +59,7 @@ def scan_painting(spec: SlideSpec, painting: Painting) -> NDArray[np.uint8]:
 
 
 def _description(spec: SlideSpec, full: tuple[int, ...], level: tuple[int, ...]) -> str:
-    marker = f"{PHANTOM_MARKER} {VERSION}, no patient"
     if spec.layout == "tiff":
-        return marker
-    return (
-        f"Aperio Image Library v11.2.1 \r\n{full[1]}x{full[0]} [0,0 {level[1]}x{level[0]}] "
-        f"({spec.tile}x{spec.tile}) JPEG/RGB Q={spec.quality}|AppMag = {10 / spec.mpp:g}|MPP = {spec.mpp:g}|{marker}"
-    )
+        return MARKER
+    codec = f"JPEG/RGB Q={spec.quality}"
+    return describe_page((full[1], full[0]), (level[1], level[0]), spec.tile, spec.mpp, codec)
