@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reporters.evidence import PatchPlace, attended, attention_shares, strongest
+from reporters.evidence import PatchPlace, attended, attention_shares, in_turn
 from reporters.parse import Conclusion, Lines, Span, parse_lines, sentences
 from reporters.plan import PartPlan, Window
 from reporters.schema import Evidence, Finding, Sentence
@@ -28,6 +28,8 @@ class PartDraft:
     """Of everything that was written about the part; None when nothing was."""
     plan: PartPlan | None = None
     """How it was read in the end; None when it was not."""
+    truncated: bool = False
+    """Something of it was cut at the longest allowed answer."""
 
 
 def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most: int) -> PartDraft:
@@ -36,20 +38,22 @@ def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most:
     names = window.names
     findings = []
     for number, span in sorted(lines.slides.items()):
-        if number > len(names):
+        if not 1 <= number <= len(names):
             continue
         here = [i for i, place in enumerate(places) if place.slide == names[number - 1]]
         seen = replace(draft, attention=None if draft.attention is None else draft.attention[:, here])
         sentence = _sentence(seen, span, [places[i] for i in here], most)
         findings.append(Finding(id=f"F{number}", slides=(names[number - 1],), patches=len(here), sentences=(sentence,)))
-    beyond = [f"Slide {n}: {span.text}" for n, span in lines.slides.items() if n > len(names)]
+    beyond = [f"Slide {n}: {span.text}" for n, span in lines.slides.items() if not 1 <= n <= len(names)]
     unparsed = (*lines.rest, *beyond, *cut_note(draft))
     if not lines.conclusions:
         reason = "the checkpoint's answer has no diagnosis line; see what it wrote below"
-        return PartDraft((), reason, lines.specimen, tuple(findings), unparsed=unparsed)
+        return PartDraft((), reason, lines.specimen, tuple(findings), unparsed=unparsed, truncated=draft.truncated)
     diagnosis = tuple(_concluded(c, names, findings, most) for c in lines.conclusions)
     remarks = (*_contradictions(lines, names), *_looked_elsewhere(draft, lines, names, places))
-    return PartDraft(diagnosis, None, lines.specimen, tuple(findings), remarks, unparsed, draft.logprob)
+    return PartDraft(
+        diagnosis, None, lines.specimen, tuple(findings), remarks, unparsed, draft.logprob, truncated=draft.truncated
+    )
 
 
 def _concluded(said: Conclusion, names: Sequence[str], findings: Sequence[Finding], most: int) -> Sentence:
@@ -62,7 +66,7 @@ def _concluded(said: Conclusion, names: Sequence[str], findings: Sequence[Findin
     listed = tuple(names[n - 1] for n in said.slides if 1 <= n <= len(names))
     shown = (own or listed) if said.slides else ()
     basis = [f for f in findings if f.slides[0] in shown or not said.slides]
-    evidence = strongest([e for f in basis for s in f.sentences for e in s.evidence], most)
+    evidence = in_turn([[e for s in f.sentences for e in s.evidence] for f in basis], most)
     return inherited(said.text, evidence, tuple(f.id for f in basis)).model_copy(update={"seen_on": shown})
 
 
@@ -88,7 +92,9 @@ def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
             found.append(f"the model did not list {name} for a diagnosis, but wrote just that about the slide")
         elif own.text not in (everywhere or {usual}):
             found.append(f"{name} has a line of its own that the diagnosis does not mention")
-    found += [f"slide {n} is named, and there is none of that number" for n in sorted(named) if n > len(names)]
+    found += [
+        f"slide {n} is named, and there is none of that number" for n in sorted(named) if not 1 <= n <= len(names)
+    ]
     return tuple(found)
 
 
@@ -105,7 +111,7 @@ def _looked_elsewhere(
     slides = np.array([place.slide for place in places])
     found = []
     for number, span in sorted(lines.slides.items()):
-        if span.text not in told or number > len(names):
+        if span.text not in told or not 1 <= number <= len(names):
             continue
         share = attention_shares(draft, span)
         if share is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from reporters.plan import PartPlan
 from reporters.schema import Confidence
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import CALIBRATION
@@ -28,6 +29,8 @@ class Calibration(BaseModel):
     tokens_per_patch: tuple[int, ...]
     domain: str
     """Where the slides came from: `phantom`, or what a laboratory calls its own (`--domain`)."""
+    deviations: tuple[str, ...] = ()
+    """What its plans did otherwise than the checkpoint was made for."""
     most_slides: int
     """Of the parts it was fitted on: longer answers are less likely, right or wrong."""
     parts: int
@@ -39,14 +42,16 @@ class Calibration(BaseModel):
 
     def chance(self, logprob: float) -> float:
         """Of being exact."""
-        return 1 / (1 + math.exp(-(self.intercept + self.slope * logprob)))
+        odds = self.intercept + self.slope * logprob
+        # either way round the exponential stays below 1
+        return 1 / (1 + math.exp(-odds)) if odds > 0 else math.exp(odds) / (1 + math.exp(odds))
 
-    def judge(
-        self, logprob: float, revision: str, plan: str, tokens_per_patch: int, slides: int, domain: str
-    ) -> Confidence | None:
-        """Confidence in an answer; None where this calibration was made for something else."""
-        known = (self.revision, self.plan, self.domain) == (revision, plan, domain)
-        if not known or tokens_per_patch not in self.tokens_per_patch or slides > self.most_slides:
+    def judge(self, logprob: float, revision: str, plan: PartPlan, slides: int, domain: str) -> Confidence | None:
+        """Confidence in an answer about so many slides; None where this calibration was made for something else."""
+        made_for = (self.revision, self.plan, self.deviations, self.domain)
+        known = made_for == (revision, plan.strategy, plan.deviations, domain)
+        known &= plan.tokens_per_patch in self.tokens_per_patch and slides <= self.most_slides
+        if not known or not math.isfinite(logprob):
             return None
         chance = round(self.chance(logprob), 3)
         return Confidence(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,16 @@ def strongest(pieces: Items[Evidence], most: int) -> tuple[Evidence, ...]:
     for piece in sorted(pieces, key=lambda e: -e.weight):
         best.setdefault((piece.slide, piece.patch), piece)
     return tuple(best.values())[:most]
+
+
+def in_turn(several: Items[Items[Evidence]], most: int) -> tuple[Evidence, ...]:
+    """The strongest of each, then the second of each, and so on, each patch once: shares of different slides or windows
+    are shares of different wholes, and are not held against each other."""
+    taken: dict[tuple[str, int], Evidence] = {}
+    for rank in zip_longest(*(strongest(pieces, len(pieces)) for pieces in several)):
+        for piece in filter(None, rank):
+            taken.setdefault((piece.slide, piece.patch), piece)
+    return tuple(taken.values())[:most]
 
 
 def _evidence(place: PatchPlace, weight: float) -> Evidence:

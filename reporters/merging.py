@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reporters.answers import PartDraft, cut_note, inherited
-from reporters.evidence import strongest
+from reporters.evidence import in_turn
 from reporters.instructions import merge_instruction
 from reporters.parse import citations, parse_lines, sentences
 from reporters.plan import Window
@@ -27,15 +27,33 @@ def merge_lines(
     """Merge the conclusions of windows that were answered in lines; what they say of single slides stays beside it."""
     numbered = list(enumerate(zip(windows, drafts, strict=True), 1))
     findings = [_as_finding(f"F{n}", window, draft) for n, (window, draft) in numbered]
-    merged = _merged(part, findings, list_findings([_flat(draft) for draft in drafts]), writer, settings)
+    if silent := [f.id for f, draft in zip(findings, drafts, strict=True) if not draft.diagnosis]:
+        merged = _unmerged(findings, silent)
+    else:
+        merged = _merged(part, findings, list_findings([_flat(draft) for draft in drafts]), writer, settings)
     slides = [finding for n, (window, draft) in numbered for finding in _of_slides(n, window, draft)]
-    return replace(merged, findings=(*merged.findings, *slides))
+    return replace(
+        merged,
+        findings=(*merged.findings, *slides),
+        remarks=(*merged.remarks, *(remark for draft in drafts for remark in draft.remarks)),
+        unparsed=(*merged.unparsed, *(f"F{n}: {text}" for n, (_, draft) in numbered for text in draft.unparsed)),
+        truncated=merged.truncated or any(draft.truncated for draft in drafts),
+    )
 
 
 def merge_texts(part: Part, findings: list[Finding], writer: Writer, settings: ReportSettings) -> PartDraft:
     """Merge findings in free text."""
+    if silent := [f.id for f in findings if not f.sentences]:
+        return _unmerged(findings, silent)
     listed = "\n".join(f"{f.id} ({', '.join(f.slides)}): {' '.join(s.text for s in f.sentences)}" for f in findings)
-    return _merged(part, findings, listed, writer, settings)
+    merged = _merged(part, findings, listed, writer, settings)
+    return replace(merged, truncated=merged.truncated or any(f.truncated for f in findings))
+
+
+def _unmerged(findings: list[Finding], silent: Sequence[str]) -> PartDraft:
+    """No diagnosis, since nobody knows what windows show that were read and not answered for."""
+    reason = f"no conclusion was written about {', '.join(silent)}; what was written is listed below, not merged"
+    return PartDraft((), reason, findings=_uncited(findings, set()))
 
 
 def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, settings: ReportSettings) -> PartDraft:
@@ -59,10 +77,10 @@ def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, se
     for said in lines.conclusions if lines else sentences(draft.text):
         text, cited = citations(said.text, set(known))
         basis = [(known[i], s) for i in cited for s in _about(known[i], text)]
-        pieces = [e for _, s in basis for e in s.evidence]
+        pieces = [[e for s in _about(known[i], text) for e in s.evidence] for i in cited]
         shown = tuple(dict.fromkeys(slide for f, s in basis for slide in s.seen_on or f.slides))
         if text:
-            sentence = inherited(text, strongest(pieces, settings.evidence_patches), cited)
+            sentence = inherited(text, in_turn(pieces, settings.evidence_patches), cited)
             named = any(s.seen_on for _, s in basis)
             everywhere = lines is not None and len(cited) == len(findings) and not named
             diagnosis.append(sentence.model_copy(update={"seen_on": () if everywhere else shown}))
@@ -71,7 +89,9 @@ def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, se
     rest = (*(lines.rest if lines else ()), *cut_note(draft))
     specimen = lines.specimen if lines else None
     listed_below = _uncited(findings, used)
-    return PartDraft(tuple(diagnosis), nothing, specimen, listed_below, (), rest, draft.logprob)
+    return PartDraft(
+        tuple(diagnosis), nothing, specimen, listed_below, (), rest, draft.logprob, truncated=draft.truncated
+    )
 
 
 def _about(finding: Finding, text: str) -> tuple[Sentence, ...]:
@@ -102,6 +122,6 @@ def _flat(draft: PartDraft) -> str:
 
 def _of_slides(number: int, window: Window, draft: PartDraft) -> tuple[Finding, ...]:
     """What a window of several slides says of each."""
-    if len(window.slides) == 1:
+    if len(window.slides) == 1 and draft.diagnosis:
         return ()
     return tuple(f.model_copy(update={"id": f"F{number}.{f.id[1:]}"}) for f in draft.findings)

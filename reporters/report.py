@@ -11,11 +11,11 @@ from reporters.safety import withhold
 from reporters.schema import Completeness, Confidence, Finding, PartReport, Provenance, Report, Run, Sentence
 from wsi_pipeline.cases import Case, Part
 from wsi_pipeline.settings import ReportSettings
-from wsi_pipeline.store.outcome import SlideOutcome
+from wsi_pipeline.store.outcome import NO_TISSUE, SlideOutcome
 from wsi_pipeline.store.patches import PatchStore
 
 UNSURE = "the model abstains, it is not sure enough of its answer"
-_HARMLESS = ("duplicate of", "not read:", "no tissue found")
+_HARMLESS = ("duplicate of", "not read:", NO_TISSUE)
 
 
 def make_report(
@@ -59,7 +59,7 @@ def completeness_of(
             complete = False
             gaps.append(f"{slide.id}: failed ({outcome.reason})")
         elif outcome.status in ("skipped", "no_tissue"):
-            gaps.append(f"{slide.id}: {outcome.reason or 'no tissue found'}")
+            gaps.append(f"{slide.id}: {outcome.reason or NO_TISSUE}")
             complete &= str(outcome.reason).startswith(_HARMLESS)
         if undecodable := outcome.unreadable - outcome.disagreeing:
             complete = False
@@ -67,7 +67,11 @@ def completeness_of(
         if outcome.disagreeing:
             complete = False
             gaps.append(f"{slide.id}: {outcome.disagreeing} patches differ from coarser levels and were left out")
-    unread = [slide.id for slide, outcome in rows if outcome.status == "failed"]
+    failed = [slide.id for slide, outcome in rows if outcome.status == "failed"]
+    planned = {name for window in plan.windows for name in window.names} if plan else set()
+    unplanned = [s.id for s, outcome in rows if plan and outcome.patches and s.id not in planned]
+    empty = [s.id for s, outcome in rows if outcome.reason == NO_TISSUE]
+    slides_read = len(planned) + len(empty)
     found = sum(outcome.patches for _, outcome in rows)
     read = plan.patches_read if plan else 0
     poor = plan.patches_left_out if plan else 0
@@ -77,26 +81,25 @@ def completeness_of(
     if plan and read + poor < found:
         complete = False
         gaps.append(f"{found - read - poor} of {found} patches were left out by the plan")
+    gaps += [f"{slide}: none of its patches was read" for slide in unplanned]
     return Completeness(
         slides=len(rows),
-        slides_read=sum(outcome.status in ("done", "no_tissue") for _, outcome in rows),
+        slides_read=slides_read,
         patches_found=found,
         patches_read=read,
         patches_unreadable=sum(outcome.unreadable for _, outcome in rows),
         complete=complete,
         negatives_kept=allow_incomplete and not complete,
         gaps=tuple(gaps),
-        addendum=None if complete else _addendum(unread, len(rows)),
+        addendum=None if complete else _addendum(failed, slides_read, len(rows)),
     )
 
 
-def _addendum(unread: Sequence[str], slides: int) -> str:
-    if not unread:
+def _addendum(failed: Sequence[str], read: int, slides: int) -> str:
+    if not failed:
         return "This draft rests on less than the whole part. An addendum has to follow when the rest can be read."
-    return (
-        f"This draft rests on {slides - len(unread)} of {slides} slides. An addendum has to follow when "
-        f"{', '.join(unread)} can be read."
-    )
+    missing = ", ".join(failed)
+    return f"This draft rests on {read} of {slides} slides. An addendum has to follow when {missing} can be read."
 
 
 def _part_report(
@@ -130,7 +133,7 @@ def _part_report(
         no_diagnosis=UNSURE if unsure else draft.no_diagnosis,
         leaning=diagnosis if unsure else (),
         findings=tuple(checked_finding(f) for f in draft.findings),
-        remarks=checked_texts(draft.remarks) if kept else (),
+        remarks=draft.remarks if kept else (),
         confidence=confidence,
         logprob=draft.logprob if draft.logprob is None else round(draft.logprob, 4),
         completeness=completeness,

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from reporters.schema import Completeness, Sentence
 
 _NEGATIVE = re.compile(
-    r"\b(no|non|not|none|nor|neither|never|cannot|without|negative|absen(t|ce)|lack(s|ing)?|free|clear|benign|normal|"
-    r"unremarkable|uninvolved|unlikely|reactive|within normal limits|fails? to|rule[sd]? out|exclude[sd]?|0 ?/ ?\d+)\b"
-    r"|n't\b",
+    r"\b(no|non\w*|not|none|nor|nil|zero|neither|never|cannot|without|negative|absen(t|ce)|lack(s|ing)?|devoid|free|"
+    r"clear|benign|normal|healthy|unremarkable|uninvolved|unlikely|reactive|within normal limits|fail(s|ed|ure)? to|"
+    r"rul(e[sd]?|ing) out|exclu(de[sd]?|ding|sion)|(0|zero) ?(/|of) ?\d+|[cpyra]*[NM]0)\b"
+    r"|n['’]t\b",
     re.IGNORECASE,
 )
 WITHHELD = "Withheld: a negative statement cannot be made, because the part was not read whole."

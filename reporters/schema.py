@@ -10,7 +10,7 @@ from reporters.plan import PartPlan
 
 SCHEMA = 4
 
-ALGORITHM = 6
+ALGORITHM = 7
 """Raised whenever the same tokens and settings would give another report."""
 
 NOTICE = (
@@ -32,7 +32,7 @@ class Evidence(_Data):
     y: int
     edge: float
     weight: float
-    """Share of all attention on patches."""
+    """Share of the attention on the patches of its slide (`Slide n:` lines) or window."""
 
 
 class Sentence(_Data):

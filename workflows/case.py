@@ -23,6 +23,7 @@ from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.lock import locked
 from wsi_pipeline.store.outcome import (
+    NO_TISSUE,
     CaseOutcome,
     CaseStatus,
     SlideOutcome,
@@ -117,7 +118,7 @@ def name_slides(work: Work) -> None:
             )
         elif not slide.is_he:
             work.outcomes[slide.id] = SlideOutcome(slide=slide.id, status="skipped", reason=f"not read: {slide.stain}")
-        elif twin := next((other for other in seen if _same_bytes(slide.path, other.path)), None):
+        elif twin := next((other for other in seen if _is_copy(slide, other)), None):
             work.outcomes[slide.id] = SlideOutcome(
                 slide=slide.id, status="skipped", reason=f"duplicate of {twin.id}, byte for byte"
             )
@@ -127,6 +128,12 @@ def name_slides(work: Work) -> None:
                 work.names[slide.id] = patches_fingerprint(slide, work.settings.tile)
             except PipelineError as error:
                 work.outcomes[slide.id] = _failed(slide, "open", error)
+
+
+def _is_copy(slide: Slide, other: Slide) -> bool:
+    """Of the same part and to be read in the same way; a glass that holds two parts may be filed under both."""
+    alike = (slide.part, slide.mask, slide.mpp) == (other.part, other.mask, other.mpp)
+    return alike and _same_bytes(slide.path, other.path)
 
 
 def _same_bytes(a: Location, b: Location) -> bool:
@@ -193,14 +200,16 @@ def _bring_up_to_date(work: Work, request: str, started: float) -> CaseOutcome:
     if not any(len(store) for store in work.stores.values()):
         if any(o.status == "failed" for o in work.outcomes.values()):
             return _ended(work, "failed", request, started, reason=NO_SLIDE)
-        return _ended(work, "no_tissue", request, started, reason="no tissue was found on any slide")
-    from workflows.reporting import encode_and_report
+        reasons = dict.fromkeys(str(o.reason) for o in work.outcomes.values())
+        none = "no tissue was found on any slide" if list(reasons) == [NO_TISSUE] else "; ".join(reasons)
+        return _ended(work, "no_tissue", request, started, reason=none)
+    from workflows.reporting import encode_and_report, headlines
 
-    report_folder, diagnoses = encode_and_report(work, started)
-    failed = any(o.status == "failed" or o.unreadable for o in work.outcomes.values())
-    outcome = _ended(work, "incomplete" if failed else "done", request, started)
+    report_folder, report = encode_and_report(work, started)
+    complete = all(part.completeness.complete for part in report.parts)
+    outcome = _ended(work, "done" if complete else "incomplete", request, started)
     relative = str(report_folder.relative_to(work.folder.path))
-    return outcome.model_copy(update={"report": relative, "diagnoses": diagnoses})
+    return outcome.model_copy(update={"report": relative, "diagnoses": headlines(report)})
 
 
 def tile_case(work: Work) -> None:
@@ -254,7 +263,7 @@ def _read(slide: Slide, store: PatchStore) -> SlideOutcome:
     )
     if len(store):
         return read
-    reason = next((w for w in facts.warnings if w.startswith("dark background")), "no tissue found")
+    reason = next((w for w in facts.warnings if w.startswith("dark background")), NO_TISSUE)
     return read.model_copy(update={"status": "no_tissue", "reason": reason})
 
 

@@ -20,7 +20,7 @@ from reporters.gate import why_not
 from reporters.instructions import instruction_for
 from reporters.plan import PartPlan
 from reporters.render import render_html, render_text, take_pictures
-from reporters.report import make_report
+from reporters.report import completeness_of, make_report
 from reporters.schema import ALGORITHM, SCHEMA, Confidence, Provenance, Report, Run
 from reporters.selection import Choose, Patches, at_random, farthest
 from reporters.strategies import fine_tokens
@@ -41,26 +41,21 @@ PlannedPart = tuple[Part, PartPlan | None, str | None]
 """A part, its plan, or why it has none."""
 
 
-def encode_and_report(work: Work, started: float) -> tuple[Path, tuple[str, ...]]:
-    """Publish the case's report unless the newest one already is it.
-
-    Returns:
-        Its folder, and a line per part for lists of cases.
-    """
+def encode_and_report(work: Work, started: float) -> tuple[Path, Report]:
+    """Publish the case's report unless the newest one already is it; its folder, and the report."""
     planned = [_plan(part, work) for part in work.case.parts]
     tokens = _encode(planned, work)
     name = _content_name(planned, work)
     if (existing := _published(work, name)) is not None:
-        folder, report = existing
-        return folder, _headlines(report)
+        return existing
     drafts = [_draft(part, plan, reason, work, tokens) for part, plan, reason in planned]
     plans = [draft.plan for draft in drafts]
-    confidences = [_confidence(draft, plan, work) for draft, plan in zip(drafts, plans, strict=True)]
+    confidences = [_confidence(part, draft, work) for part, draft in zip(work.case.parts, drafts, strict=True)]
     report = make_report(
         work.case, work.outcomes, work.stores, drafts, plans, confidences, work.settings.report,
         _provenance(planned, work, name), _run_block(work, started),
     )  # fmt: skip
-    return _publish(report, work), _headlines(report)
+    return _publish(report, work), report
 
 
 def encode_case(work: Work) -> None:
@@ -146,10 +141,12 @@ def _draft(
     return draft_part(part, plan, work.model.writer, _slides_to_read(part, work), tokens, work.settings.report)
 
 
-def _confidence(draft: PartDraft, plan: PartPlan | None, work: Work) -> Confidence | None:
-    """By the checkpoint's calibration; none where that was made for something else."""
-    calibration = work.model.calibration
-    if plan is None or draft.logprob is None or not draft.diagnosis or calibration is None:
+def _confidence(part: Part, draft: PartDraft, work: Work) -> Confidence | None:
+    """By the checkpoint's calibration; none where that was made for something else, or not all was read or written."""
+    calibration, plan = work.model.calibration, draft.plan
+    if plan is None or draft.logprob is None or not draft.diagnosis or draft.truncated or calibration is None:
+        return None
+    if not completeness_of(part, work.outcomes, plan).complete:
         return None
     # no calibration tells which patches were fine, or how long sequences were
     if plan.strategy == "mixed" or work.settings.model.context_tokens is not None:
@@ -160,7 +157,7 @@ def _confidence(draft: PartDraft, plan: PartPlan | None, work: Work) -> Confiden
         return None
     revision = str(work.model.revision)
     slides = len({name for window in plan.windows for name in window.names})
-    return calibration.judge(draft.logprob, revision, plan.strategy, plan.tokens_per_patch, slides, domain)
+    return calibration.judge(draft.logprob, revision, plan, slides, domain)
 
 
 def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:
@@ -255,7 +252,8 @@ def _publish(report: Report, work: Work) -> Path:
     return final
 
 
-def _headlines(report: Report) -> tuple[str, ...]:
+def headlines(report: Report) -> tuple[str, ...]:
+    """A line per part, for lists of cases."""
     lines = []
     for part in report.parts:
         text = part.no_diagnosis or " · ".join(s.text for s in part.diagnosis)

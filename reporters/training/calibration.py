@@ -22,6 +22,7 @@ def fit_calibration(
     tokens_per_patch: Sequence[int],
     most_slides: int,
     domain: str,
+    deviations: Sequence[str] = (),
     threshold: float = 0.5,
 ) -> Calibration:
     """Platt's logistic fit (1999), with his smoothed targets, so that parts that are all right do not end in certainty.
@@ -29,7 +30,7 @@ def fit_calibration(
     Args:
         logprobs: of the answers, as reports tell them.
         exact: whether each was right.
-        revision, plan, tokens_per_patch, most_slides, domain: what it will hold for.
+        revision, plan, tokens_per_patch, most_slides, domain, deviations: what it will hold for.
         threshold: the chance below which the checkpoint is to abstain; at one half it is more often wrong than right.
 
     Raises:
@@ -55,6 +56,7 @@ def fit_calibration(
         plan=plan,
         tokens_per_patch=tuple(sorted(set(tokens_per_patch))),
         domain=domain,
+        deviations=tuple(deviations),
         most_slides=most_slides,
         parts=len(x),
         intercept=round(float(intercept), 6),

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reporters.confidence import Calibration, find_calibration
+from reporters.plan import PartPlan
 from reporters.training.calibration import fit_calibration
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
 
-BOUND = {"revision": "r1", "plan": "joint", "tokens_per_patch": 4, "slides": 3, "domain": "phantom"}
+PLAN = PartPlan(strategy="joint", tokens_per_patch=4, windows=(), patches_found=9, patches_read=9)
+BOUND = {"revision": "r1", "plan": PLAN, "slides": 3, "domain": "phantom"}
 
 
 def calibration(**changes: object) -> Calibration:
@@ -39,10 +41,24 @@ def test_below_the_threshold_it_abstains() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"revision": "r2"}, {"plan": "windows"}, {"tokens_per_patch": 16}, {"domain": "our laboratory"}, {"slides": 5}],
+    [
+        {"revision": "r2"},
+        {"plan": PLAN.model_copy(update={"strategy": "windows"})},
+        {"plan": PLAN.model_copy(update={"tokens_per_patch": 16})},
+        {"plan": PLAN.model_copy(update={"deviations": ("slides not told apart by markers",)})},
+        {"domain": "our laboratory"},
+        {"slides": 5},
+    ],
 )
 def test_it_holds_for_nothing_but_what_it_was_made_for(other: dict[str, object]) -> None:
     assert calibration().judge(-0.5, **(BOUND | other)) is None  # type: ignore[arg-type]
+
+
+def test_the_least_likely_answer_is_one_to_abstain_from() -> None:
+    found = calibration().judge(-1e6, **BOUND)  # type: ignore[arg-type]
+    assert found is not None
+    assert (found.chance, found.abstained) == (0.0, True)
+    assert calibration().judge(math.nan, **BOUND) is None  # type: ignore[arg-type]
 
 
 @given(st.integers(0, 1000), st.floats(-1, 4), st.floats(0.3, 3))

@@ -92,6 +92,21 @@ def test_several_findings_name_their_own_slides() -> None:
     assert draft.remarks == ()
 
 
+def test_slide_0_is_no_slide() -> None:
+    draft = drafted(Told("Slide 0: Cancer\n" + LINES.replace("slide 1", "slides 0, 1")))
+    assert [f.id for f in draft.findings] == ["F1", "F2"]
+    assert draft.unparsed == ("Slide 0: Cancer",)
+    assert any("slide 0 is named, and there is none" in remark for remark in draft.remarks)
+
+
+def test_evidence_of_a_diagnosis_takes_turns_between_slides() -> None:
+    writer = Told("Slide 1: Adenoma\nSlide 2: Adenoma\nColon, biopsy;\n- Adenoma; slides 1, 2")
+    # of slide 1 two patches stand out, of slide 2 none: shares of two wholes are not held against each other
+    writer.looks = (0.5, 0.5, 0, 0.1, 0.1, 0.12)
+    (diagnosis,) = drafted(writer).diagnosis
+    assert [(e.slide, e.patch) for e in diagnosis.evidence][:3] == [("s0", 0), ("s1", 2), ("s0", 1)]
+
+
 def test_a_diagnosis_of_no_slide_in_particular_rests_on_all() -> None:
     draft = drafted(Told("Slide 1: Normal\nSlide 2: Normal\nColon, biopsy;\n- Normal"))
     (diagnosis,) = draft.diagnosis
@@ -192,6 +207,25 @@ def test_groups_tell_the_slides_that_their_own_answers_named() -> None:
         "F1": "Cancer; focal", "F2": "Cancer; focal", "F1.1": "Normal", "F1.2": "Cancer; focal",
         "F2.1": "Cancer; focal", "F2.2": "Normal",
     }  # fmt: skip
+
+
+def test_a_window_without_a_conclusion_leaves_no_diagnosis_and_keeps_what_was_written() -> None:
+    one = "Slide 1: Normal\nColon, biopsy;\n- Normal"
+    draft = drafted(Told(one, "Slide 1: Cancer; focal"), windows=True)
+    assert draft.diagnosis == ()
+    assert "no conclusion was written about F2" in str(draft.no_diagnosis)
+    assert any(s.text == "Cancer; focal" for f in draft.findings for s in f.sentences)
+    text = drafted(Told("Glands.", "", answer="text"), windows=True)
+    assert (text.diagnosis, len(text.findings)) == ((), 2)
+    assert "no conclusion was written about F2" in str(text.no_diagnosis)
+
+
+def test_what_windows_contradict_themselves_in_is_told_of_the_whole() -> None:
+    one = "Slide 1: Normal\nSlide 2: Normal\nColon, biopsy;\n- Cancer; focal; slide 2\nAs ever."
+    two = "Slide 1: Normal\nSlide 2: Normal\nColon, biopsy;\n- Normal"
+    draft = drafted(Told(one, two, "Colon, biopsy;\n- Cancer; focal [F1]"), slides=4, groups=2)
+    assert any("listed s1 for a diagnosis, but wrote something else" in remark for remark in draft.remarks)
+    assert "F1: As ever." in draft.unparsed
 
 
 def test_windows_that_cannot_be_merged_are_listed() -> None:

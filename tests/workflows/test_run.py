@@ -85,6 +85,8 @@ def test_a_bad_slide_leaves_the_others_and_withholds_denials(phantom_cases: Path
     assert report.parts[0].diagnosis[0].text == WITHHELD
     assert report.parts[0].seen_on == ()
     assert str(report.parts[0].completeness.addendum).startswith("This draft rests on 1 of 2 slides.")
+    # a calibration is about parts that were read whole
+    assert report.parts[0].confidence is None
     assert "An addendum has to follow when broken" in (tmp_path / "out/cases/case/reports/0001/report.html").read_text()
     assert "benign prostatic tissue" not in (tmp_path / "out/cases/case/reports/0001/report.html").read_text().lower()
     (source / "case/broken.svs").unlink()
@@ -107,6 +109,35 @@ def test_other_stains_duplicates_and_missing_files_have_their_rows(phantom_cases
         f"duplicate of {outcome.slides[0].slide}, byte for byte",
     ]
     assert outcome.status == "incomplete"
+
+
+def test_a_slide_that_belongs_to_two_parts_is_read_for_both(phantom_cases: Path, tmp_path: Path) -> None:
+    slide = next((phantom_cases / "phantom-test-900001").iterdir())
+    for part in "AB":
+        (tmp_path / "slides/case" / part).mkdir(parents=True)
+        shutil.copy(slide, tmp_path / "slides/case" / part / f"both{slide.suffix}")
+    (outcome,) = run(wp.find_cases(tmp_path / "slides"), tmp_path / "out", PHANTOM)
+    assert [s.status for s in outcome.slides] == ["done", "done"]
+    report = wp.load_report(tmp_path / "out/cases/case" / str(outcome.report))
+    assert [bool(part.diagnosis) for part in report.parts] == [True, True]
+
+
+def test_a_case_of_which_only_some_patches_were_read_is_incomplete(phantom_cases: Path, tmp_path: Path) -> None:
+    cases = [case for case in wp.find_cases(phantom_cases) if len(case.slides) > 1][:1]
+    outcomes = run(cases, tmp_path, gather({"model": "phantom", "max_patches": 1}))
+    (outcome,) = outcomes
+    assert (outcome.status, exit_code(outcomes)) == ("incomplete", 0)
+    (part,) = wp.load_report(tmp_path / "cases" / outcome.case / str(outcome.report)).parts
+    done = part.completeness
+    assert (done.slides_read, done.complete, part.confidence) == (1, False, None)
+    assert sum("none of its patches was read" in gap for gap in done.gaps) == done.slides - 1
+
+
+def test_a_case_without_a_slide_to_read_says_why(phantom_cases: Path, tmp_path: Path) -> None:
+    slide = next((phantom_cases / "phantom-test-900001").iterdir())
+    (tmp_path / "m.csv").write_text(f"case_id,slide,stain\nc,{slide},Ki-67\n")
+    (outcome,) = run(wp.find_cases(manifest=tmp_path / "m.csv"), tmp_path / "out", PHANTOM)
+    assert (outcome.status, outcome.reason) == ("no_tissue", "not read: Ki-67")
 
 
 def test_the_phantom_writes_no_diagnosis_on_other_slides(make_slide, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -84,22 +84,29 @@ class Encoder:
             )
 
     def _tokens(self, batch: NDArray[np.uint8], tokens_per_patch: int) -> NDArray[np.float32]:
-        try:
-            with torch.inference_mode():
-                pixels = torch.from_numpy(batch).to(self.device, non_blocking=True)
-                return np.asarray(self.tower(pixels, tokens_per_patch).float().cpu().numpy())
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise ModelError(
-                    f"model {self.checkpoint.name!r}",
-                    "one patch does not fit the device's memory",
-                    "use a larger GPU",
-                ) from None
+        """Of a batch, in as many pieces as memory asks for; later batches are tried in pieces of that size."""
+        parts: list[NDArray[np.float32]] = []
+        done = 0
+        while done < len(batch):
+            piece = batch[done : done + self.batch_size]
+            try:
+                with torch.inference_mode():
+                    pixels = torch.from_numpy(piece).to(self.device, non_blocking=True)
+                    parts.append(np.asarray(self.tower(pixels, tokens_per_patch).float().cpu().numpy()))
+                done += len(piece)
+                continue
+            except torch.OutOfMemoryError:
+                if len(piece) == 1:
+                    raise ModelError(
+                        f"model {self.checkpoint.name!r}",
+                        "one patch does not fit the device's memory",
+                        "use a larger GPU",
+                    ) from None
+            # out here the error is gone, and what its frames held with it
             torch.cuda.empty_cache()
-            self.batch_size = half = max(1, len(batch) // 2)
-            emit("encode.smaller_batch", batch_size=half)
-            parts = [self._tokens(batch[i : i + half], tokens_per_patch) for i in range(0, len(batch), half)]
-            return np.concatenate(parts)
+            self.batch_size = max(1, len(piece) // 2)
+            emit("encode.smaller_batch", batch_size=self.batch_size)
+        return np.concatenate(parts)
 
 
 def prefetched(patches: PatchStore, size: int) -> Iterator[NDArray[np.uint8]]:

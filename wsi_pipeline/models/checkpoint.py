@@ -178,7 +178,8 @@ def _device_bytes(device: str) -> int:
     import torch
 
     free, _ = torch.cuda.mem_get_info()
-    return int(free)
+    # what PyTorch keeps for later is free, too
+    return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
 def _content_hash(folder: Path) -> str:

@@ -15,7 +15,10 @@ def resize(patches: Tensor, pixels: int) -> Tensor:
     images = patches.permute(0, 3, 1, 2)
     if images.shape[-1] == pixels == images.shape[-2]:
         return images
-    # uint8 in, uint8 out: rounding to grey levels is part of what the checkpoint was trained on
+    # rounding to grey levels is part of what the checkpoint was trained on
+    if images.is_cuda:  # where PyTorch has no kernel for uint8
+        smooth = functional.interpolate(images.float(), (pixels, pixels), mode="bilinear", antialias=True)
+        return smooth.round().clamp(0, 255).byte()
     return functional.interpolate(images.contiguous(), (pixels, pixels), mode="bilinear", antialias=True)
 
 

@@ -13,6 +13,9 @@ from wsi_pipeline.store.publish import write_text
 SlideStatus = Literal["done", "no_tissue", "failed", "skipped"]
 CaseStatus = Literal["done", "no_tissue", "incomplete", "failed", "skipped"]
 
+NO_TISSUE = "no tissue found"
+"""The reason of a slide that was looked at whole and is empty."""
+
 
 class SlideOutcome(BaseModel):
     """How one slide ended."""
