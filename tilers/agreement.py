@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from tilers.geometry import Grid
 from tilers.overview import Overview
@@ -97,8 +98,13 @@ class Agreement:
 
     def _unknown(self, left: float, top: float, columns: int, rows: int) -> NDArray[np.bool_]:
         """(rows, columns) cells near which the overview does not decode."""
-        unknown = np.zeros((rows, columns), bool)
-        for y, x in np.argwhere(self._overview.undecodable):
-            row, column = int((y - top) / self._cell), int((x - left) / self._cell)
-            unknown[max(0, row - 1) : max(0, row + 2), max(0, column - 1) : max(0, column + 2)] = True
-        return unknown
+        edge = self._cell
+        first_row, first_column = (max(0, int(v - 2 * edge)) for v in (top, left))
+        last_row, last_column = int(top + (rows + 2) * edge), int(left + (columns + 2) * edge)
+        y, x = np.nonzero(self._overview.undecodable[first_row:last_row, first_column:last_column])
+        unknown = np.zeros((rows + 4, columns + 4), bool)  # two cells more on every side
+        row = np.floor((y + first_row - top) / edge).astype(int) + 2
+        column = np.floor((x + first_column - left) / edge).astype(int) + 2
+        inside = (row >= 0) & (row < rows + 4) & (column >= 0) & (column < columns + 4)
+        unknown[row[inside], column[inside]] = True
+        return np.asarray(ndimage.binary_dilation(unknown, np.ones((3, 3)))[2:-2, 2:-2])

@@ -32,8 +32,12 @@ def read_mask(path: Location, reader: Reader, overview: Overview) -> NDArray[np.
     """
     try:
         mask = _drawn(path, overview) if path.suffix.lower() != ".png" else _picture(path, reader, overview)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise SlideError(path, f"cannot be read as a mask ({error})", "give GeoJSON or PNG") from None
+    except UnidentifiedImageError:
+        raise SlideError(path, "is no picture that can be read as a mask", "give GeoJSON or PNG") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        # an OSError's own text names folders, which may hold names
+        cause = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+        raise SlideError(path, f"cannot be read as a mask ({cause})", "give GeoJSON or PNG") from None
     if not mask.any():
         raise SlideError(path, "marks nothing on this slide", _FIX)
     return mask

@@ -53,6 +53,9 @@ def patches_fingerprint(slide: Slide, settings: TileSettings) -> str:
     except OSError as error:
         path = error.filename or slide.path
         raise SlideError(path, f"cannot be read ({error.strerror})", "check the path and permissions") from None
+    except Exception as error:  # servers have their own kinds
+        cause = f"cannot be reached ({type(error).__name__})"
+        raise SlideError(slide.path, cause, "check the address, and run again") from None
     return fingerprint(
         stage="tile", schema=SCHEMA, algorithm=ALGORITHM, settings=settings, input=identity, mpp=slide.mpp
     )

@@ -6,6 +6,7 @@ import filecmp
 import shutil
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from tilers.tile import patches_fingerprint
 from workflows.checkpoints import Model
 from workflows.tiling import TileJob, tile_all
 from wsi_pipeline.cases import Case, Slide
+from wsi_pipeline.cases.files import files_of
 from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import PipelineError, StoreError
 from wsi_pipeline.events import emit
@@ -142,9 +144,14 @@ def _same_bytes(a: Location, b: Location) -> bool:
     try:
         if not (a.is_file() and b.is_file()) or a.stat().st_size != b.stat().st_size or not a.stat().st_size:
             return False
-        return filecmp.cmp(a, b, shallow=False)
+        return _all_same(files_of(a), files_of(b))
     except OSError:
         return False  # whoever cannot be read gets its own row
+
+
+def _all_same(some: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Of slides of several files, all count: an index may be the same where images are not."""
+    return len(some) == len(others) and all(filecmp.cmp(a, b, shallow=False) for a, b in zip(some, others, strict=True))
 
 
 def _failed(slide: Slide, stage: str, error: PipelineError) -> SlideOutcome:
@@ -190,8 +197,11 @@ def _retried(work: Work, previous: CaseOutcome) -> bool:
     before = {s.slide: s.reason for s in previous.slides if s.status == "failed" and s.stage == "tile"}
     jobs = [_job(slide, work) for slide in work.case.slides if slide.id in before and slide.id in work.names]
     differs = False
-    for job, error in tile_all(jobs, work.settings.machine):
-        differs |= error is None or error.reason != before[job.slide.id]
+    try:
+        for job, error in tile_all(jobs, work.settings.machine):
+            differs |= error is None or error.reason != before[job.slide.id]
+    except PipelineError:
+        return True  # nobody could try: the case is brought up to date, or fails with that reason
     return differs
 
 

@@ -10,8 +10,10 @@ from workflows.case import Work, name_slides, tile_case
 from workflows.checkpoints import Model
 from workflows.run import check_cases
 from wsi_pipeline.cases import Case
+from wsi_pipeline.errors import CaseBusyError
 from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.lock import locked
+from wsi_pipeline.store.outcome import SlideOutcome
 from wsi_pipeline.store.paths import CaseFolder
 from wsi_pipeline.store.publish import ensure_writable, sweep_partials
 
@@ -36,14 +38,18 @@ def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path,
     done = []
     for case in cases:
         folder = CaseFolder(out, case.id)
-        with locked(folder.lock):
-            sweep_partials(folder.path)
-            work = Work(case, folder, settings, model)
-            name_slides(work)
-            tile_case(work)
-            if last == "encode":
-                from workflows.reporting import encode_case
+        work = Work(case, folder, settings, model)
+        try:
+            with locked(folder.lock):
+                sweep_partials(folder.path)
+                name_slides(work)
+                tile_case(work)
+                if last == "encode":
+                    from workflows.reporting import encode_case
 
-                encode_case(work)
-            done.append(work)
+                    encode_case(work)
+        except CaseBusyError as error:  # the other cases go on
+            for slide in case.slides:
+                work.outcomes[slide.id] = SlideOutcome(slide=slide.id, status="failed", stage=last, reason=error.reason)
+        done.append(work)
     return done

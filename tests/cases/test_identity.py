@@ -82,3 +82,23 @@ def test_one_patient_is_fine_and_a_series_is_one_slide(tmp_path: Path) -> None:
     (case,) = discover(tmp_path)
     refuse_mixed_patients(case)
     assert [s.path.name for s in case.slides] == ["part"]
+
+
+def test_a_hamamatsu_index_counts_with_the_images_it_names(tmp_path: Path) -> None:
+    from wsi_pipeline.store.fingerprint import input_identity
+
+    (tmp_path / "s.vms").write_text("[Virtual Microscope Specimen]\nImageFile=s.jpg\nMapFile=s_map.jpg\n")
+    (tmp_path / "s.jpg").write_bytes(b"one")
+    before = input_identity(tmp_path / "s.vms")
+    (tmp_path / "s.jpg").write_bytes(b"another")
+    assert input_identity(tmp_path / "s.vms") != before
+
+
+def test_a_name_that_is_no_utf_8_has_an_identity(tmp_path: Path) -> None:
+    import os
+
+    from wsi_pipeline.store.fingerprint import input_identity
+
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Pr\xe4parat.svs"))
+    path.write_bytes(b"x")
+    assert len(input_identity(path)) == 32

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from wsi_pipeline.cases import Case, Slide, discover
 from wsi_pipeline.cases.model import safe_name, slide_id
 from wsi_pipeline.errors import UsageError
+from wsi_pipeline.events import Event, listening
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -97,6 +98,21 @@ def test_a_link_that_leads_nowhere_is_a_missing_slide(tmp_path: Path) -> None:
     assert [s.missing for s in discover(root)[0].slides] == [False, True]
 
 
+def test_links_in_a_circle_are_not_followed(tmp_path: Path) -> None:
+    root = touch(tmp_path, "case/a.svs")
+    for name in ("up", "again"):
+        (root / "case" / name).symlink_to(root)
+    assert shape(discover(root)) == {"case": {None: ["a.svs"]}}
+
+
+def test_folders_without_slides_are_told(tmp_path: Path) -> None:
+    root = touch(tmp_path, "case/a.svs", "other/scan.svs.part", "more/IM0001")
+    told: list[Event] = []
+    with listening(told.append):
+        discover(root)
+    assert [event.facts["folder"] for event in told if event.name == "find.empty"] == ["more", "other"]
+
+
 def test_pictures_beside_slides_are_no_slides(tmp_path: Path) -> None:
     root = touch(tmp_path, "c/a.svs", "c/label.png", "c/a_thumb.jpg")
     assert shape(discover(root)) == {"c": {None: ["a.svs"]}}
@@ -105,7 +121,9 @@ def test_pictures_beside_slides_are_no_slides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stain", "read"),
     [("H&E", True), ("h & e recut", True), ("Hematoxylin and eosin", True), ("HES", True), ("unknown", True),
-     ("Ki-67", False), ("HER2", False), ("PAS", False), ("Helicobacter", False)],
+     ("H.E.", True), ("Hämatoxylin-Eosin", True), ("HPS", True), ("H&E, level 2", True), ("N/A", True),
+     ("Ki-67", False), ("HER2", False), ("PAS", False), ("Helicobacter", False), ("HE-Ki67", False), ("HP", False),
+     ("Haematoxylin + DAB (Ki-67)", False), ("Hematoxylin counterstain, CD20", False), ("Unknown IHC", False)],
 )  # fmt: skip
 def test_which_stains_are_read(stain: str, read: bool) -> None:
     assert Slide("s", Path("s.svs"), stain=stain).is_he == read

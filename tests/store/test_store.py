@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -118,11 +119,13 @@ def test_a_name_that_is_taken_keeps_its_content(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_crash_are_swept(tmp_path: Path) -> None:
-    (tmp_path / "a.zarr.partial-host-1-ab/deep").mkdir(parents=True)
-    (tmp_path / "b.json.partial-host-1-ab").write_text("{")
-    (tmp_path / "c.zarr").mkdir()
+    (tmp_path / "a.zarr.partial-host-1-0123abcd/deep").mkdir(parents=True)
+    (tmp_path / "b.json.partial-host-1-0123abcd").write_text("{")
+    kept = {"c.zarr", "S1.partial-nephrectomy-1a2b3c", "S1.partial-x-12-1a2b3c"}
+    for name in kept:
+        (tmp_path / name).mkdir()
     assert sweep_partials(tmp_path) == 2
-    assert [f.name for f in tmp_path.iterdir()] == ["c.zarr"]
+    assert {f.name for f in tmp_path.iterdir()} == kept
 
 
 def test_an_unwritable_out_is_refused(tmp_path: Path) -> None:
@@ -164,6 +167,19 @@ def test_a_lock_taken_over_meanwhile_is_put_back(tmp_path: Path, monkeypatch: py
     os.utime(path, (old, old))
     assert lock._remove_if_stale(path)
     assert '"new"' in path.read_text()
+
+
+def test_a_lock_is_told_from_one_of_an_earlier_process_of_the_same_number(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    with locked(lock):
+        held = json.loads(lock.read_text())
+        old = time.time() - STALE_AFTER_S - 1
+        os.utime(lock, (old, old))  # a share whose clock is behind, or a machine that slept
+        with pytest.raises(CaseBusyError), locked(lock):
+            pass
+    lock.write_text(json.dumps(held | {"began": held["began"] - 3600}))
+    with locked(lock, wait_s=5):
+        pass
 
 
 def test_a_lock_without_a_heartbeat_is_taken_over(tmp_path: Path) -> None:

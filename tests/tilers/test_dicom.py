@@ -11,8 +11,9 @@ from PIL import Image
 from tests.tilers.dicoms import write_dicom
 from tests.tilers.tiffs import Pixels
 from tilers.readers import open_slide
+from wsi_pipeline.cases import discover
 from wsi_pipeline.cases.files import slides_in
-from wsi_pipeline.errors import SlideError
+from wsi_pipeline.errors import SlideError, UsageError
 
 
 @pytest.fixture
@@ -37,6 +38,28 @@ def test_a_concatenation_is_one_slide_and_reads_like_one_instance(tmp_path: Path
     parts = open_slide(concatenation).reader
     assert parts.size == whole.size
     assert np.array_equal(parts.read(0, 0, 0, 1000, 700), whole.read(0, 0, 0, 1000, 700))
+
+
+def test_a_folder_of_two_series_is_two_slides_and_no_single_one(tmp_path: Path, image: Pixels) -> None:
+    both = write_dicom(tmp_path / "a", image)
+    for file in write_dicom(tmp_path / "b", image).iterdir():
+        file.rename(both / f"b-{file.name}")
+    assert len(slides_in(both)) == 2
+    with pytest.raises(SlideError, match=r"holds 2 DICOM series\. Fix: name a file"):
+        open_slide(both)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SlideError, match="holds no DICOM series"):
+        open_slide(tmp_path / "none")
+
+
+def test_a_series_in_a_case_folder_does_not_hide_parts_below_it(tmp_path: Path, image: Pixels) -> None:
+    series = write_dicom(tmp_path / "slides/case", image, factors=(1, 2))
+    (series / "B").mkdir()
+    (series / "B/x.svs").touch()
+    (case,) = discover(tmp_path / "slides")
+    assert {part.name: [s.path.name for s in part.slides] for part in case.parts} == {"B": ["x.svs"], None: ["case"]}
+    with pytest.raises(UsageError, match="1 of 2 slides lie directly in it"):
+        discover(series)
 
 
 def test_a_header_that_says_rgb_over_ycbcr_frames_is_refused(tmp_path: Path, image: Pixels) -> None:

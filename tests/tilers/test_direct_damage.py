@@ -1,5 +1,7 @@
 """The direct reader on damaged, forged and changing files: what does not decode is no pixels, and nothing crashes."""
 
+import errno
+import os
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -188,8 +190,28 @@ def test_a_disk_that_fails_under_a_tile_leaves_the_others(
 ) -> None:
     reader = DirectReader(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256))
     monkeypatch.setattr("os.pread", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    monkeypatch.setattr("tilers.readers.direct._WAITS_S", (0.0, 0.0))
     with pytest.raises(UndecodableRegion, match=r"tile \d+ cannot be read \(Input/output error\)"):
         reader.read(0, 600, 600, 8, 8)
+
+
+def test_a_share_that_is_gone_fails_the_slide_and_one_that_stalls_does_not(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = DirectReader(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256))
+    wanted = DirectReader(tmp_path / "s.svs").read(0, 600, 600, 8, 8)
+    read, stalls = os.pread, iter([True, True, False])
+
+    def pread(*given: int) -> bytes:
+        if next(stalls, True):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(*given)
+
+    monkeypatch.setattr("os.pread", pread)
+    monkeypatch.setattr("tilers.readers.direct._WAITS_S", (0.0, 0.0))
+    assert (reader.read(0, 600, 600, 8, 8) == wanted).all()
+    with pytest.raises(SlideError, match=r"cannot be read any more \(Stale file handle\)"):
+        reader.read(0, 0, 0, 8, 8)
 
 
 def test_no_damage_escapes_or_crashes(tmp_path: Path) -> None:

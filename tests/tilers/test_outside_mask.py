@@ -83,7 +83,7 @@ def test_our_own_geojson_gives_our_own_patches_back(slide: Path, tmp_path: Path)
         ("m.geojson", b'{"features": []}', "marks nothing"),
         ("m.geojson", b'{"type": "Polygon", "coordinates": [[[1, 2]]]}', "three points"),
         ("m.geojson", b'{"type": "Polygon", "coordinates": [[[1, 2], [3, NaN], [5, 6]]]}', "finite"),
-        ("m.png", b"no picture", "cannot be read as a mask"),
+        ("m.png", b"no picture", "is no picture that can be read as a mask\\. Fix"),
     ],
 )
 def test_an_unusable_mask_fails_its_slide(slide: Path, tmp_path: Path, name: str, content: bytes, cause: str) -> None:

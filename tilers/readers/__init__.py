@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilers.readers.base import Reader, UndecodableRegion
-from wsi_pipeline.cases.files import UNSUPPORTED
+from wsi_pipeline.cases.files import UNSUPPORTED, count_series
 from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import SlideError
 
@@ -75,6 +75,8 @@ def open_slide(path: Location, requested: str = "auto") -> Opened:
         raise SlideError(path, f"no reader for this format ({UNSUPPORTED[path.suffix.lower()]})")
     if path.is_file() and path.stat().st_size == 0:
         raise SlideError(path, "is empty (0 bytes)", "copy it again from the scanner")
+    if isinstance(path, Path) and path.is_dir() and (series := count_series(path)) != 1:
+        raise SlideError(path, f"holds {series or 'no'} DICOM series", "name a file of the series that is meant")
     refused: dict[str, str] = {}
     for name in READERS if requested == "auto" else (requested,):
         try:

@@ -7,7 +7,9 @@ word; at opening a few tiles are compared with theirs, and a slide on which pixe
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,10 +23,13 @@ from tilers.readers.tiffslide import TiffSlideReader
 from tilers.readers.tile_cache import TileCache
 from tilers.readers.tile_list import NotDirect, list_tilings
 from tilers.readers.tiles import DamagedTile, JpegTiles, Pixels
+from wsi_pipeline.errors import SlideError
 
 _COLOUR_STEPS = 1
 """Grey levels by which JPEG 2000 and colour transforms of two libraries may differ; JPEG does not."""
 _PROBES = 4
+_WAITS_S = (0.2, 1.0)
+"""Before bytes that cannot be read are asked for again."""
 _NEAR = 3
 """Tiles from the corner, across and down, that are compared where only the corner can be."""
 _CACHE_BYTES = 384 << 20
@@ -63,6 +68,7 @@ class DirectReader:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise NotDirect("not a single file")
+        self._path = path
         base = _facts(path)
         try:
             self._tilings = list_tilings(path, base.level_sizes)
@@ -185,10 +191,7 @@ class DirectReader:
         # asked before reading: an offset of 64 bits may be more than the system takes for one
         if offset + count > self._file_bytes:
             raise UndecodableRegion(f"tile {index} lies outside the file")
-        try:
-            data = os.pread(self._file, count, offset)
-        except OSError as error:
-            raise UndecodableRegion(f"tile {index} cannot be read ({error.strerror})") from None
+        data = self._bytes(index, offset, count)
         inside = tuple(s - n * t for s, n, t in zip(tiling.size, (column, row), tiling.tile, strict=True))
         # a pixel that lies half outside would hold half of what an encoder filled the tile up with
         ragged = any(n < t and n % place.scale for n, t in zip(inside, tiling.tile, strict=True))
@@ -198,6 +201,26 @@ class DirectReader:
             raise UndecodableRegion(f"tile {index} {error}") from None
         self.decoded[level] += 1
         return _averaged(pixels, inside, place.scale) if ragged else pixels
+
+    def _bytes(self, index: int, offset: int, count: int) -> bytes:
+        """Of a tile. A disk may have a bad place; a share that is gone says nothing about the slide.
+
+        Raises:
+            UndecodableRegion: the disk cannot read them, however often it is asked.
+            SlideError: nothing can be read for now.
+        """
+        for wait in (*_WAITS_S, None):
+            try:
+                return os.pread(self._file, count, offset)
+            except OSError as error:
+                if wait is not None:
+                    time.sleep(wait)
+                elif error.errno == errno.EIO:
+                    raise UndecodableRegion(f"tile {index} cannot be read ({error.strerror})") from None
+                else:
+                    cause = f"cannot be read any more ({error.strerror})"
+                    raise SlideError(self._path, cause, "check the disk or share, and run again") from None
+        raise AssertionError("the last try returns or raises")
 
     def _tile_size(self, level: Level) -> tuple[int, int]:
         width, height = self._tilings[level.page].tile

@@ -27,6 +27,7 @@ class TiffSlideReader:
     name = "tiffslide"
 
     def __init__(self, path: Location) -> None:
+        self._path = path
         self._slide = tiffslide.TiffSlide(str(path))
         for series in self._slide.ts_tifffile.series:
             for level in series.levels:
@@ -61,6 +62,9 @@ class TiffSlideReader:
             try:
                 region = self._slide.read_region(origin, level, (width, height), as_array=True)
             except Exception as error:  # codecs raise their own types, some of them plain RuntimeError
+                if isinstance(error, OSError) or type(error).__module__.startswith("aiohttp"):
+                    cause = f"cannot be read any more ({type(error).__name__})"
+                    raise SlideError(self._path, cause, "check disk and network, and run again") from None
                 raise UndecodableRegion(f"{type(error).__name__}: {error}") from None
             if region.ndim != 3 or region.shape[2] < 3 or region.dtype != np.uint8:
                 raise UndecodableRegion(f"pixels are {region.dtype} {region.shape}, not 8-bit RGB")

@@ -55,7 +55,8 @@ def files_of(slide: Path) -> list[Path]: ...
 @overload
 def files_of(slide: Location) -> Sequence[Location]: ...
 def files_of(slide: Location) -> Sequence[Location]:
-    """Every file a slide is made of: the instances of a DICOM series, an `.mrxs` with its folder, or the file."""
+    """Every file a slide is made of: the instances of a DICOM series, an `.mrxs` with its folder, a
+    `.vms` or `.vmu` with the images it names, or the file."""
     if not isinstance(slide, Path):
         return [slide]
     if slide.is_dir():
@@ -63,6 +64,8 @@ def files_of(slide: Location) -> Sequence[Location]:
     if slide.suffix.lower() == ".dcm" and slide.is_file():
         series = _series_of(slide)
         return [p for p in _dicom_in(slide.parent) if p == slide or _series_of(p) == series]
+    if slide.suffix.lower() in (".vms", ".vmu"):
+        return [slide, *_named_in(slide)]
     if slide.suffix.lower() == ".mrxs":
         return [slide, *(p for p in sorted(slide.with_suffix("").rglob("*")) if p.is_file())]
     return [slide]
@@ -70,6 +73,21 @@ def files_of(slide: Location) -> Sequence[Location]:
 
 def _dicom_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".dcm" and p.is_file())
+
+
+def _named_in(index: Path) -> list[Path]:
+    """Images beside a Hamamatsu index that it names."""
+    try:
+        text = index.read_text(encoding="latin-1")
+    except OSError:
+        return []  # whoever reads it next says so
+    named = {line.partition("=")[2].strip() for line in text.splitlines()}
+    return sorted(p for name in named if name and (p := index.with_name(Path(name).name)).is_file())
+
+
+def count_series(folder: Path) -> int:
+    """DICOM series directly in a folder."""
+    return len({_series_of(path) for path in _dicom_in(folder)})
 
 
 def _is_dead_link(path: Path) -> bool:

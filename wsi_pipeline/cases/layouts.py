@@ -11,6 +11,7 @@ from wsi_pipeline.cases.files import PICTURE_SUFFIXES, is_sidecar, is_slide_file
 from wsi_pipeline.cases.location import Location
 from wsi_pipeline.cases.model import Case, SlideEntry, make_case, natural_key
 from wsi_pipeline.errors import UsageError
+from wsi_pipeline.events import emit
 
 Layout = Literal["folders", "flat"]
 
@@ -34,7 +35,7 @@ def discover(root: Location, layout: Layout | None = None, id_pattern: str | Non
         if not is_slide_file(root) and root.suffix.lower() not in PICTURE_SUFFIXES:
             raise UsageError(root, "is not a slide file by its name", "give a slide, a folder, or --manifest CSV")
         return [make_case(root.stem, [_entry(root, root.name)])]
-    slides = sorted(_walk(root), key=lambda p: natural_key(p.relative_to(root).as_posix()))
+    slides = sorted(_walk(root, frozenset()), key=lambda p: natural_key(p.relative_to(root).as_posix()))
     if not slides:
         raise UsageError(root, "holds no slides", "check the path; `wsi-pipeline inspect FILE` tells about one file")
     if slides == [root]:
@@ -46,22 +47,24 @@ def discover(root: Location, layout: Layout | None = None, id_pattern: str | Non
     return _folders(root, slides)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    here = slides_in(folder)
-    yield from here
-    if here == [folder]:
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """Slides in and below a folder; a link back to a folder `above` it is not followed."""
+    stat = folder.stat()
+    if (me := (stat.st_dev, stat.st_ino)) in above:
         return
+    yield from slides_in(folder)
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.startswith(".") and not is_sidecar(child):
-            yield from _walk(child)
+            yield from _walk(child, above | {me})
 
 
 def _folders(root: Path, slides: list[Path]) -> list[Case]:
     cases: dict[str, list[SlideEntry]] = {}
     for slide in slides:
         steps = slide.relative_to(root).parts
-        if len(steps) == 1 and not slide.is_dir():
-            kinds = f"{sum(s.parent == root and not s.is_dir() for s in slides)} of {len(slides)} slides"
+        if not steps or (len(steps) == 1 and not slide.is_dir()):
+            direct = sum(s == root or (s.parent == root and not s.is_dir()) for s in slides)
+            kinds = f"{direct} of {len(slides)} slides"
             raise UsageError(
                 root,
                 f"{kinds} lie directly in it, so folders do not say which case they belong to",
@@ -77,6 +80,9 @@ def _folders(root: Path, slides: list[Path]) -> list[Case]:
         # a case folder that is one DICOM series is a case of one slide
         relative = "/".join(steps[1:]) or steps[0]
         cases.setdefault(steps[0], []).append(_entry(slide, relative, part))
+    for child in sorted(root.iterdir()):
+        if child.is_dir() and not child.name.startswith(".") and child.name not in cases and not is_sidecar(child):
+            emit("find.empty", folder=child.name)
     return [make_case(name, entries) for name, entries in cases.items()]
 
 

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import UsageError
 
-_HE = re.compile(r"(h\s*(&|\+|and|-|/)?\s*e(s)?\b|ha?ematoxylin\W|unknown|not stated|n/?a$|\?|$)", re.IGNORECASE)
+_HE = re.compile(
+    r"(h\W*(and|und|et)?\W*(e\.?s?|p\.?s)|h(a|ä|ae)?e?matox[yi]lin\w*\W+(\w+\W+)?(eosin|phloxin|saffron)\w*(\W+saffron\w*)?)"
+    r"([\W\d]|stain\w*|slides?|sections?|levels?|deeper|(re)?cuts?|repeat|frozen|ffpe|routine|initial|original)*"
+    r"|unknown|not stated|n/?a|\?|",
+    re.IGNORECASE,
+)
+"""Haematoxylin with eosin or phloxine, and words that name no other stain; or that nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Slide:
     @property
     def is_he(self) -> bool:
         """Whether the slide enters generation: H&E, or of unknown stain."""
-        return self.stain is None or bool(_HE.match(self.stain.strip()))
+        return self.stain is None or bool(_HE.fullmatch(self.stain.strip()))
 
 
 @dataclass(frozen=True)

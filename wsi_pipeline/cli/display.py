@@ -96,6 +96,8 @@ def describe(event: Event) -> str | None:
     """An event in words; None for those that say nothing to a person."""
     f = event.facts
     match event.name:
+        case "find.empty":
+            return f"{f['folder']} holds no slides, and is no case"
         case "run.case":
             return f"[{f['number']}/{f['total']}] {f['case']}"
         case "tile.slides" if f["total"] or f["kept"]:

@@ -132,13 +132,14 @@ class Source:
     id_pattern: str | None
     manifest: Path | None
 
-    def cases(self) -> list[Case]:
-        """The cases there.
+    def cases(self, json_log: bool) -> list[Case]:
+        """The cases there, and on standard error what is none.
 
         Raises:
             UsageError: the options fit nothing, or say two things.
         """
         from wsi_pipeline.cases import discover, read_manifest
+        from wsi_pipeline.cli.display import showing
         from wsi_pipeline.errors import UsageError
 
         if self.manifest is not None:
@@ -149,7 +150,8 @@ class Source:
             raise UsageError("SLIDES", "is missing", "give a folder, a slide, or --manifest CSV")
         if self.layout and self.id_pattern:
             raise UsageError("--id-pattern", "excludes --layout", "give one of them")
-        return discover(self.slides, self.layout, self.id_pattern)
+        with showing(json_log):
+            return discover(self.slides, self.layout, self.id_pattern)
 
 
 def source_options(function: F) -> F:

@@ -39,7 +39,7 @@ def run(
     Exit codes: 0 all done · 3 reports made, some slides failed · 1 a case failed · 2 wrong usage.
     """
     settings = settings_from(**options)
-    cases = source.cases()
+    cases = source.cases(json_log)
     if dry_run or max_hours is not None:
         _estimate(cases, settings, out, max_hours, download=not dry_run)
         if dry_run:

@@ -31,14 +31,14 @@ def report(source: Source, out: Path, json_log: bool, **given: Any) -> None:
     """Write reports from what `tile` and `encode` left in OUT; slides need not be tiled again."""
     from wsi_pipeline.cli.run import run_and_print
 
-    sys.exit(run_and_print(source.cases(), out, settings_from(**given), json_log=json_log))
+    sys.exit(run_and_print(source.cases(json_log), out, settings_from(**given), json_log=json_log))
 
 
 def _stage(last: Literal["tile", "encode"], source: Source, out: Path, json_log: bool, given: dict[str, Any]) -> None:
     from workflows.stages import run_stage
     from wsi_pipeline.cli.display import showing
 
-    settings, cases = settings_from(**given), source.cases()
+    settings, cases = settings_from(**given), source.cases(json_log)
     with showing(json_log):
         done = run_stage(last, cases, out, settings)
     for work in done:

@@ -40,7 +40,7 @@ def input_identity(path: Location) -> str:
     digest = hashlib.sha256()
     for file in files_of(path):
         stat = file.stat()
-        digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode(errors="surrogateescape"))
         with file.open("rb") as stream:
             digest.update(stream.read(_SAMPLE))
             stream.seek(max(0, stat.st_size - _SAMPLE))

@@ -15,17 +15,19 @@ from pathlib import Path
 import psutil
 
 from wsi_pipeline.errors import CaseBusyError
-from wsi_pipeline.store.publish import disk_error
+from wsi_pipeline.store.publish import disk_error, partial_name
 
 HEARTBEAT_S = 10.0
 STALE_AFTER_S = 12 * HEARTBEAT_S
+_SAME_PROCESS_S = 60.0
 
 
 @contextmanager
 def locked(path: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock file `path` inside the block.
 
-    A lock whose process is gone (same host) or whose heartbeat stopped (another host) is taken over.
+    A lock whose process is gone (same host) or whose heartbeat stopped (another host) is taken over. A process is
+    known by its number and the time it began; containers that do not see each other's processes are other hosts.
 
     Args:
         path: the lock file.
@@ -35,7 +37,8 @@ def locked(path: Path, wait_s: float = 0.0) -> Iterator[None]:
         CaseBusyError: another process holds it, naming host and process.
     """
     deadline = time.monotonic() + wait_s
-    mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex})
+    began = psutil.Process().create_time()
+    mine = json.dumps(_here() | {"pid": os.getpid(), "began": began, "id": uuid.uuid4().hex})
     while not _acquire(path, mine):
         if _remove_if_stale(path):
             continue
@@ -62,22 +65,24 @@ def _acquire(path: Path, mine: str) -> bool:
         return False
     except OSError as error:
         raise disk_error(path, error) from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(mine)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(mine)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
     return True
 
 
 def _remove_if_stale(path: Path) -> bool:
     """Take a dead holder's lock away; whether another try to acquire is worth it."""
-    try:
-        age = time.time() - path.stat().st_mtime
-    except OSError:
-        return True  # released meanwhile
     judged = _text(path)
     holder = _read(judged)
-    same_host = holder.get("host") == socket.gethostname()
-    dead = same_host and not psutil.pid_exists(int(str(holder.get("pid", 0))))
-    if not (dead or age > STALE_AFTER_S):
+    try:
+        stale = not _is_alive(holder) if _here().items() <= holder.items() else _age(path) > STALE_AFTER_S
+    except FileNotFoundError:
+        return True  # released meanwhile
+    if not stale:
         return False
     # move it aside, then look: another process may have taken it over since it was judged
     aside = path.with_name(f"{path.name}.partial-stale-{uuid.uuid4().hex[:8]}")
@@ -89,6 +94,36 @@ def _remove_if_stale(path: Path) -> bool:
     except OSError:
         pass
     return True
+
+
+def _here() -> dict[str, object]:
+    """This machine's name and, where there is one, the namespace of its processes."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = ""
+    return {"host": socket.gethostname(), "namespace": namespace}
+
+
+def _is_alive(holder: dict[str, object]) -> bool:
+    try:
+        began = psutil.Process(int(str(holder.get("pid", 0)))).create_time()
+    except (psutil.NoSuchProcess, ValueError):
+        return False
+    except psutil.AccessDenied:
+        return True
+    # numbers are given again; the clock that both times come from may have been set by a little
+    return bool(abs(began - float(str(holder.get("began", began)))) < _SAME_PROCESS_S)
+
+
+def _age(path: Path) -> float:
+    """Seconds since the last heartbeat, both by the clock of the disk: a share's is seldom this machine's."""
+    probe = partial_name(path)
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _beat(path: Path, mine: str, stop: threading.Event) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsi_pipeline.errors import StoreError
 
 _PARTIAL = ".partial-"
+_LEFTOVER = re.compile(re.escape(_PARTIAL) + r"(\w+-\d+|stale)-[0-9a-f]{8}$")
+"""What `partial_name` and stale locks are called; a slide's own name may hold the word, too."""
 
 
 @contextmanager
@@ -72,12 +75,13 @@ def partial_name(final: Path) -> Path:
 
 def sweep_partials(folder: Path) -> int:
     """Delete what crashed writers left below `folder`; the caller holds the case's lock."""
-    leftovers = [p for p in folder.rglob(f"*{_PARTIAL}*") if _PARTIAL in p.name]
+    leftovers = [p for p in folder.rglob(f"*{_PARTIAL}*") if _LEFTOVER.search(p.name)]
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's is in nobody's way
+                path.unlink(missing_ok=True)
     return len(leftovers)
 
 
