@@ -4,7 +4,7 @@ python benchmarks/confidence.py [--seed S] [--parts N] [--model M] [--json]
 
 Phantom parts of the test seeds, of one to twelve slides and all contrasts, go from slide files to reports. AUROC is the
 chance that a right answer is given more confidence than a wrong one; the table tells, for the most confident share of
-parts, how many of them are wrong.
+parts, how many of them are wrong. Contrast is that of lesions: parts without one are told apart.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from workflows.phantom.sureness import CONTRASTS, Answer, read_answers
+from workflows.phantom.sureness import CONTRASTS, SLIDES, Answer, read_answers
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+_DRAWS = 1000
 BINS = (0, 0.5, 0.7, 0.9, 1.0001)
 
 
@@ -51,34 +52,57 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
     if as_json:
         print(json.dumps([vars(a) for a in answers], indent=1))
         return
-    print(f"confidence: seed {seed}, {len(answers)} phantom parts of 1 to 12 slides, model {machine.model(model)}")
+    silent = sum(a.plan is None for a in answers)
+    print(
+        f"confidence: seed {seed}, {len(answers)} phantom parts of 1 to 12 slides, {silent} of them without an answer"
+    )
+    print(f"model {machine.model(model)}")
     print(machine.describe())
     right = np.array([a.exact for a in answers])
     logprob = np.array([a.logprob for a in answers])
-    print(f"exact {right.mean():.3f}; AUROC of the answer's log-probability {auroc(logprob, right):.3f}")
-    for contrast in CONTRASTS:
-        here = np.array([a.contrast == contrast for a in answers])
-        area = auroc(logprob[here], right[here]) if 0 < right[here].sum() < here.sum() else float("nan")
-        print(f"  contrast {contrast:4.2f}: n {here.sum():3d}, exact {right[here].mean():.3f}, AUROC {area:.3f}")
+    print(f"exact {right.mean():.3f}; AUROC of the answer's log-probability {_area(logprob, right)}")
+    diseased = np.array([a.diseased for a in answers])
+    kinds = {f"{slides} slides": np.array([a.slides == slides for a in answers]) for slides in SLIDES}
+    kinds["no lesion"] = ~diseased
+    kinds |= {f"contrast {c:.2f}": np.array([a.contrast == c for a in answers]) & diseased for c in CONTRASTS}
+    for name, here in kinds.items():
+        if here.any():
+            hits = int(right[here].sum())
+            print(f"  {name:14} {hits:3d} of {here.sum():3d} exact, AUROC {_area(logprob[here], right[here])}")
     _print_coverage(answers, logprob, right)
-    _print_calibration(answers, right)
+    _print_calibration(answers)
+
+
+def _area(value: NDArray[np.float64], right: NDArray[np.bool_]) -> str:
+    """AUROC with its 95 % interval over parts drawn anew (bootstrap)."""
+    if right.all() or not right.any():
+        return "–"
+    random = np.random.default_rng(0)
+    drawn = (random.integers(len(right), size=len(right)) for _ in range(_DRAWS))
+    areas = [auroc(value[some], right[some]) for some in drawn if 0 < right[some].sum() < len(some)]
+    low, high = np.quantile(areas, (0.025, 0.975))
+    return f"{auroc(value, right):.3f} ({low:.3f}–{high:.3f})"
 
 
 def _print_coverage(answers: list[Answer], logprob: NDArray[np.float64], right: NDArray[np.bool_]) -> None:
-    benign = np.array([a.called_benign for a in answers])
+    benign, malignant = (np.array([getattr(a, k) for a in answers]) for k in ("called_benign", "malignant"))
     order = np.argsort(-logprob)
-    print("\n  parts answered   wrong   malignant called benign, of all parts answered")
+    print("\n  parts answered   wrong   malignant called benign, of malignant ones answered")
     for coverage in COVERAGES:
         kept = order[: round(coverage * len(order))]
-        print(f"  {coverage:>14.0%}   {1 - right[kept].mean():.3f}   {benign[kept].mean():.3f}")
+        print(f"  {coverage:>14.0%}   {1 - right[kept].mean():.3f}   {benign[kept].sum()} of {malignant[kept].sum()}")
 
 
-def _print_calibration(answers: list[Answer], right: NDArray[np.bool_]) -> None:
-    if any(a.chance is None for a in answers):
+def _print_calibration(answers: list[Answer]) -> None:
+    told = [(a.chance, a.exact) for a in answers if a.chance is not None]
+    if not told:
         print("\nnot calibrated for this model, plan and domain")
         return
-    chance = np.array([a.chance for a in answers], float)
-    print(f"\nBrier score {np.mean((chance - right) ** 2):.3f}")
+    chance, right = np.array(told, float).T
+    print(
+        f"\nof {len(told)} parts with a number: Brier score {np.mean((chance - right) ** 2):.3f}, "
+        f"always telling the share that is right {right.mean() * (1 - right.mean()):.3f}"
+    )
     print("  confidence      n   mean   exact")
     for low, high in itertools.pairwise(BINS):
         here = (chance >= low) & (chance < high)

@@ -1,11 +1,13 @@
 """A lesion of a few patches among very many: who finds it, who names it, and who sees one where there is none?
 
-python benchmarks/needle.py [--seed S] [--patches N …] [--lesions K …] [--cases N] [--from-files N] [--reader R …]
-                            [--context TOKENS] [--bank FOLDER] [--json]
+python benchmarks/needle.py [--seed S] [--bank-seed S] [--patches N …] [--lesions K …] [--cases N] [--from-files N]
+                            [--reader R …] [--context TOKENS] [--bank FOLDER] [--json]
 
 Slides of the test seeds go through the real tiler and encoder once; cases are composed of their patches, up to 50
-slides each. As many cases as of every lesion size hold none: detection means nothing without its false alarms. Some
-cases are also put together as slide files from the same patches and run.
+slides each. As many cases as of every lesion size hold none: detection means nothing without its false alarms. Cases
+share slides of the bank, and large ones hold some of them more than once: `distinct` patches are told, and intervals
+hold for other compositions of the same bank. Some cases are also put together as slide files from the same patches and
+run.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Row:
 
     patches: int
     lesion: int
+    distinct: int
     reader: str
     reading: Reading
     seconds: float
@@ -54,7 +57,8 @@ class FromFiles:
 
 
 @click.command()
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of what is composed.")
+@click.option("--bank-seed", default=800_000, show_default=True, help="Of the bank's slides, within the test split.")
 @click.option("--patches", "sizes", type=int, multiple=True, default=(100, 1000), show_default=True)
 @click.option(
     "--lesions", type=int, multiple=True, default=(1, 4, 16), show_default=True, help="Patches of the lesion."
@@ -70,9 +74,9 @@ class FromFiles:
 @click.option("--workers", default=2, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    seed: int, sizes: tuple[int, ...], lesions: tuple[int, ...], cases: int, from_files: int, model: str,
-    context: int | None, readers: tuple[str, ...], bank: Path | None, normal: int, per_lesion: int, workers: int,
-    as_json: bool,
+    seed: int, bank_seed: int, sizes: tuple[int, ...], lesions: tuple[int, ...], cases: int, from_files: int,
+    model: str, context: int | None, readers: tuple[str, ...], bank: Path | None, normal: int, per_lesion: int,
+    workers: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Compose, read, print."""
     settings = ModelSettings(name=model, context_tokens=context)
@@ -81,9 +85,10 @@ def main(
     files: list[FromFiles] = []
     refused: dict[tuple[int, str], str] = {}
     with nullcontext(bank) if bank else tempfile.TemporaryDirectory(prefix="needle-") as folder:
-        slides = build_bank(Path(str(folder)), loaded, 800_000, normal, per_lesion, workers)
+        slides = build_bank(Path(str(folder)), loaded, bank_seed, normal, per_lesion, workers)
         for size, lesion, number in itertools.product(sizes, (0, *lesions), range(cases)):
-            case = compose(slides, np.random.default_rng([seed, size, lesion, number]), size, lesion)
+            random = np.random.default_rng([seed, size, lesion, number])
+            case = compose(slides, random, ORGANS[number % len(ORGANS)], size, lesion)
             composed: dict[str, Reading] = {}
             for reader in readers or READERS:
                 started = time.monotonic()
@@ -92,7 +97,7 @@ def main(
                 except ModelError as error:
                     refused[size, reader] = str(error)
                     continue
-                rows.append(Row(size, lesion, reader, composed[reader], time.monotonic() - started))
+                rows.append(Row(size, lesion, case.distinct, reader, composed[reader], time.monotonic() - started))
             if number < from_files:
                 with tempfile.TemporaryDirectory(prefix="needle-files-", dir=bank) as work:
                     started = time.monotonic()
@@ -109,7 +114,8 @@ def main(
         return
     held = {organ.name: sum(map(len, slides.normal[organ.name])) for organ in ORGANS}
     longest = f"{context:,} tokens of context" if context else "the model's own context"
-    print(f"needle: seed {seed}, model {machine.model(model)}, {longest}; bank of {held} normal patches")
+    print(f"needle: seed {seed}, model {machine.model(model)}, {longest}")
+    print(f"bank of seed {bank_seed}: {held} normal patches")
     print(machine.describe())
     print(f"naming one of the organ's lesions blindly is right in {np.mean([1 / len(o.lesions) for o in ORGANS]):.2f}")
     _print(rows)
@@ -126,17 +132,18 @@ def main(
 
 def _print(rows: list[Row]) -> None:
     print(
-        f"{'patches':>8}{'lesion':>8}  {'reader':20}{'n':>4}{'diseased':>10}{'95 % Wilson':>14}{'exact':>8}"
-        f"{'tokens':>9}{'s':>7}"
+        f"{'patches':>8}{'distinct':>10}{'lesion':>8}  {'reader':20}{'n':>4}{'diseased':>10}{'95 % Wilson':>14}"
+        f"{'exact':>8}{'tokens':>9}{'s':>7}"
     )
     for key in dict.fromkeys((row.patches, row.lesion, row.reader) for row in rows):
         some = [row for row in rows if (row.patches, row.lesion, row.reader) == key]
         hits = sum(row.reading.diseased for row in some)
         low, high = wilson(hits, len(some))
         exact = np.mean([row.reading.exact for row in some])
+        distinct = np.mean([row.distinct for row in some])
         tokens, seconds = np.mean([row.reading.tokens for row in some]), np.mean([row.seconds for row in some])
         print(
-            f"{key[0]:>8,}{key[1] or 'none':>8}  {key[2]:20}{len(some):>4}{hits / len(some):>10.3f}"
+            f"{key[0]:>8,}{distinct:>10,.0f}{key[1] or 'none':>8}  {key[2]:20}{len(some):>4}{hits / len(some):>10.3f}"
             f"{low:>8.3f}–{high:.3f}{exact:>8.3f}{tokens:>9,.0f}{seconds:>7.1f}"
         )
 

@@ -15,11 +15,19 @@ from pathlib import Path
 import click
 import machine
 
-from workflows.phantom.evaluate import EARLIER, WHOLE, Readers, draw_cohort, measure, save
+from workflows.phantom.evaluate import ALL_BENIGN, EARLIER, THUMBNAIL, WHOLE, Readers, draw_cohort, measure, save
 from workflows.phantom.scoring import BUCKETS, Rate, Score, rates
 from workflows.phantom.shortcuts import train_shortcut
 from workflows.phantom.train import training_pool
 from wsi_pipeline.models import find_checkpoint
+
+NO_EXTENT = (ALL_BENIGN, THUMBNAIL, EARLIER)
+"""Readers that say no extent, and nothing of single slides."""
+NOTES = """\
+exact, diseased: of parts that show a lesion. spotless: exact, slides and extents right, every slide's line right, and
+no contradiction. Who calls everything benign and who reads thumbnails are told the organ. These, and the first
+checkpoint, say no extents; thumbnails name one diagnosis where parts may have two. A slide holds some 14 patches: 126
+of one are all of it."""
 
 
 @click.command()
@@ -65,28 +73,46 @@ def main(
     _print(rows)
     small = [s for s in found if s.reader == WHOLE and s.small]
     print(f"{WHOLE}, focal lesions only: {sum(s.exact for s in small)} of {len(small)} exact")
+    whole = [s for s in found if s.reader == WHOLE]
+    total = rates(whole)
+    print(
+        f"{WHOLE}, in all: malignant called benign {_at_most(total['malignant called benign'])}, abstained "
+        f"{_count(total['abstained'])}, organ wrong {total['organ wrong'].hits}"
+    )
 
 
 def _print(rows: dict[str, dict[str, dict[str, Rate]]]) -> None:
     print(
-        f"{'':27}{'':>7}{'':>5}{'':>21}{'without':>9}{'':>21}{'':>8}{'organ':>7}{'malignant':>11}{'benign':>11}{'':>8}\n"
-        f"{'reader':27}{'slides':>7}{'n':>5}{'exact':>7} {'95 % Wilson':13}{'grade':>9}{'named':>7} {'95 % Wilson':13}"
-        f"{'extent':>8}{'wrong':>7}{'→ benign':>11}{'→ diseased':>11}{'silent':>8}"
+        f"{'':27}{'':>7}{'':>5}{'':>21}{'exact,':>13}{'without':>9}{'':>21}{'':>8}{'':>10}{'organ':>7}"
+        f"{'malignant → benign':>27}{'benign →':>11}{'':>8}\n"
+        f"{'reader':27}{'slides':>7}{'n':>5}{'exact':>7} {'95 % Wilson':13}{'diseased':>13}{'grade':>9}"
+        f"{'named':>7} {'95 % Wilson':13}{'extent':>8}{'spotless':>10}{'wrong':>7}{'(95 % at most)':>27}"
+        f"{'diseased':>11}{'silent':>8}"
     )
     for reader, buckets in rows.items():
         for bucket, r in buckets.items():
             if not r["exact"].of:
                 continue
             print(
-                f"{reader:27}{bucket:>7}{r['exact'].of:>5}{_share(r['exact'])}{r['name'].share:>9.3f}"
-                f"{_share(r['slides'])}{r['extent'].share:>8.3f}{r['organ wrong'].hits:>7}"
-                f"{_count(r['malignant called benign']):>11}{_count(r['benign called diseased']):>11}"
+                f"{reader:27}{bucket:>7}{r['exact'].of:>5}{_share(r['exact'])}{_count(r['exact, diseased']):>13}"
+                f"{r['name'].share:>9.3f}{_share(r['slides'])}{_given(r['extent'], reader):>8}"
+                f"{_given(r['spotless'], reader):>10}{r['organ wrong'].hits:>7}"
+                f"{_at_most(r['malignant called benign']):>27}{_count(r['benign called diseased']):>11}"
                 f"{r['silent'].hits:>8}"
             )
+    print(NOTES)
 
 
 def _share(rate: Rate) -> str:
     return f"{rate.share:>7.3f} {rate.low:>5.3f}–{rate.high:.3f}  "
+
+
+def _given(rate: Rate, reader: str) -> str:
+    return "–" if reader in NO_EXTENT else f"{rate.share:.3f}"
+
+
+def _at_most(rate: Rate) -> str:
+    return f"{_count(rate)} ({rate.high:.3f})" if rate.of else "–"
 
 
 def _count(rate: Rate) -> str:

@@ -84,7 +84,8 @@ def main(seed: int, slides: int, conditions: tuple[str, ...], workers: int, as_j
     for condition, c in total.items():
         wanted, kept = c["hit"] + c["missed"], c["hit"] + c["false"]
         recall = f"{c['hit'] / wanted:.3f}" if wanted else "–"
-        precision = f"{c['hit'] / kept:.3f}" if kept and wanted else "–"
+        # specks are counted by speck, and what is false by patch
+        precision = f"{c['hit'] / kept:.3f}" if kept and wanted and condition != SPECKS else "–"
         print(f"{condition:20}{wanted:>8}{recall:>9}{c['false']:>7}{precision:>11}")
 
 

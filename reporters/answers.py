@@ -144,6 +144,9 @@ def inherited(text: str, evidence: tuple[Evidence, ...], cites: tuple[str, ...])
     return Sentence(text=text, method="inherited" if evidence else "none", evidence=evidence, cites=cites)
 
 
+CUT = "(The text was cut at the longest allowed answer, --max-new-tokens.)"
+
+
 def cut_note(draft: Draft) -> tuple[str, ...]:
     """That the text was cut, where it was."""
-    return ("(The text was cut at the longest allowed answer, --max-new-tokens.)",) if draft.truncated else ()
+    return (CUT,) if draft.truncated else ()

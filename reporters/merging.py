@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reporters.answers import PartDraft, cut_note, inherited
+from reporters.answers import CUT, PartDraft, cut_note, inherited
 from reporters.evidence import in_turn
 from reporters.instructions import merge_instruction
 from reporters.parse import citations, parse_lines, sentences
@@ -47,7 +47,8 @@ def merge_texts(part: Part, findings: list[Finding], writer: Writer, settings: R
         return _unmerged(findings, silent)
     listed = "\n".join(f"{f.id} ({', '.join(f.slides)}): {' '.join(s.text for s in f.sentences)}" for f in findings)
     merged = _merged(part, findings, listed, writer, settings)
-    return replace(merged, truncated=merged.truncated or any(f.truncated for f in findings))
+    cut = tuple(f"{f.id}: {CUT}" for f in findings if f.truncated)
+    return replace(merged, unparsed=(*merged.unparsed, *cut), truncated=merged.truncated or bool(cut))
 
 
 def _unmerged(findings: list[Finding], silent: Sequence[str]) -> PartDraft:

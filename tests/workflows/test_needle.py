@@ -23,21 +23,27 @@ def bank() -> Bank:
         places = np.stack([np.full(n, sign), np.arange(n)], 1)
         return Patches(sign * (1 + rng.random((n, 4, 128), np.float32)), places)
 
-    normal = {organ.name: [tokens(9, -1), tokens(14, -1)] for organ in ORGANS}
-    return Bank(normal, {(o.name, d.text): [tokens(2, 1), tokens(6, 1)] for o in ORGANS for d in o.lesions})
+    normal = {organ.name: [tokens(9, -1), tokens(14, -2)] for organ in ORGANS}
+    lesions = {(o.name, d.text): [tokens(2, 1), tokens(6, 1)] for o in ORGANS for d in o.lesions}
+    return Bank(normal, lesions, {organ.name: [tokens(8, -3)] for organ in ORGANS})
 
 
 @pytest.mark.parametrize(("patches", "slides"), [(7, 1), (100, 5), (1000, 50), (4000, 50)])
 @pytest.mark.parametrize("lesion", [0, 1, 4])
 def test_cases_hold_what_was_asked_for(bank: Bank, patches: int, slides: int, lesion: int) -> None:
     for seed in range(5):
-        case = compose(bank, np.random.default_rng(seed), patches, lesion)
+        case = compose(bank, np.random.default_rng(seed), ORGANS[seed % 4], patches, lesion)
+        assert case.organ == ORGANS[seed % 4]
         assert (case.patches, len(case.slides)) == (patches, slides)
         shown = [np.flatnonzero((rows > 0).all((1, 2))) for rows in (slide.tokens for slide in case.slides)]
         assert sum(map(len, shown)) == lesion
         assert (case.lesion in case.organ.lesions) == bool(lesion)
         for slide in case.slides:
             assert ((slide.tokens[:, 0, 0] > 0) == (slide.places[:, 0] > 0)).all()
+        # a bank of 23 normal patches: all of them before any comes again
+        assert case.distinct >= min(patches, 23) - 1
+        foreign = [int((slide.places[:, 0] == -3).sum()) for slide in case.slides]
+        assert sum(foreign) in ((0,) if lesion else (1, 4))
         if lesion:
             (where,) = (s for s in shown if len(s))
             assert where[-1] - where[0] == lesion - 1
@@ -45,7 +51,7 @@ def test_cases_hold_what_was_asked_for(bank: Bank, patches: int, slides: int, le
 
 def test_every_reader_reads_and_those_that_see_less_take_less(bank: Bank) -> None:
     model = Model(ModelSettings(name="phantom"))
-    case = compose(bank, np.random.default_rng(3), 200, 1)
+    case = compose(bank, np.random.default_rng(3), ORGANS[0], 200, 1)
     tokens = {name: read(model, case, reader, seed=3).tokens for name, reader in READERS.items()}
     everything = tokens[EVERY]
     assert tokens["a random slide"] <= tokens["126 of one slide"] < tokens["126 shared"] < everything
@@ -66,7 +72,7 @@ def test_a_composed_case_reads_the_same_from_files(tmp_path: Path) -> None:
         Patches(store.read(0, len(store), 4), np.array([(number, k) for k in range(len(store))]))
         for number, store in enumerate(stores)
     ]
-    bank = Bank({}, {}, [slide.store for slide in slides])
+    bank = Bank({}, {}, {}, [slide.store for slide in slides])
     (tmp_path / "work").mkdir()
     case = Case(organ, organ.lesions[0], tuple(pieces))
     composed, filed = (

@@ -1,5 +1,7 @@
 """Scores, and the benchmarks that read phantom cases."""
 
+import shutil
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -28,6 +30,9 @@ def test_a_perfect_reader_scores_and_errors_are_told_apart() -> None:
     assert best.exact
     assert best.slides
     assert best.extent
+    assert best.spotless
+    assert not score("x", replace(truth, lines=(*truth.lines[:-1], "Cyst")), part).spotless
+    assert not score("x", replace(truth, contradicts=True), part).spotless
     ((text, extent, slides),) = truth.findings
     other = Said(truth.specimen, ((text.replace("grade 1", "grade 2"), extent, slides),))
     assert not score("x", other, part).exact
@@ -45,9 +50,31 @@ def test_no_report_is_a_wrong_report() -> None:
     assert not missing.exact
     assert not missing.organ
     assert missing.silent
+    assert rates([missing])["organ wrong"].hits == 0
     found = rates([missing])["exact"]
     assert (found.hits, found.of, found.share, found.low) == (0, 1, 0.0, 0.0)
     assert found.high == pytest.approx(0.793, abs=1e-3)  # Wilson, 0 of 1
+
+
+def test_calling_everything_benign_is_exact_by_chance_only() -> None:
+    (well,) = draw_case(1, "test", slides=1, organ="Colon", diagnosis="No pathologic change").parts
+    (ill,) = draw_case(1, "test", slides=1, organ="Colon", diagnosis="Hyperplastic polyp").parts
+    benign = Said("Colon, biopsy", (("No pathologic change", "", ()),))
+    found = rates([score("x", benign, part) for part in (well, ill)])
+    assert (found["exact"].hits, found["exact, diseased"].hits, found["exact, diseased"].of) == (1, 0, 1)
+
+
+def test_what_a_model_abstains_from_is_not_said(tmp_path: Path) -> None:
+    size = {"width_mm": 2.4, "height_mm": 2.0, "mpp": 1.0, "factors": (4,)}
+    checkpoint = shutil.copytree(find_checkpoint("phantom").folder, tmp_path / "unsure")
+    file = checkpoint / "wsi_calibration.json"
+    unsure = Calibration.model_validate_json(file.read_text()).model_copy(update={"threshold": 1.0})
+    file.write_text(unsure.model_dump_json())
+    case = draw_case(900_002, "test", slides=2, extent="focal", **size)
+    ((found,),) = measure(tmp_path / "work", [case], Readers(str(checkpoint)), workers=1, compared=0)
+    assert found.abstained
+    assert found.silent
+    assert not found.exact
 
 
 def test_a_cohort_fills_every_bucket() -> None:

@@ -22,6 +22,7 @@ from reporters.draft import draft_part
 from reporters.schema import PartReport, Sentence
 from workflows.checkpoints import Model
 from workflows.phantom.cohort import PhantomCase, PhantomPart, draw_case, write_cases
+from workflows.phantom.pathology import Organ
 from workflows.phantom.reading import ReadCase, read_case
 from workflows.phantom.scoring import BUCKETS, NOTHING, Said, Score, score
 from workflows.phantom.seeds import require
@@ -38,6 +39,8 @@ ONE_SLIDE = "one random slide"
 ONE_126 = "126 patches of one slide"
 SHARED_126 = "126 patches shared"
 TENTH = "a tenth of patches, shared"
+ALL_BENIGN = "benign, always"
+"""Told the organ and looks at nothing: what is exact by chance."""
 THUMBNAIL = "thumbnails"
 EARLIER = "first checkpoint"
 _MEDGEMMA_PATCHES = 126
@@ -62,7 +65,15 @@ class Readers:
     def rows(self) -> tuple[str, ...]:
         """Those that see less, and the whole case beside them."""
         others = ((THUMBNAIL, self.thumbnail), (EARLIER, self.earlier))
-        return (WHOLE_BESIDE, ONE_SLIDE, ONE_126, SHARED_126, TENTH, *(row for row, given in others if given))
+        return (
+            WHOLE_BESIDE,
+            ONE_SLIDE,
+            ONE_126,
+            SHARED_126,
+            TENTH,
+            ALL_BENIGN,
+            *(row for row, given in others if given),
+        )
 
 
 def draw_cohort(seed: int, parts: int) -> list[PhantomCase]:
@@ -147,12 +158,17 @@ def _others(case: ReadCase, part: Part, truth: PhantomPart, readers: Readers, fo
         ONE_126: read([picked], _MEDGEMMA_PATCHES),
         SHARED_126: read(names, _MEDGEMMA_PATCHES),
         TENTH: read(names, -(-patches // 10)),
+        ALL_BENIGN: _all_benign(truth.organ),
     }
     if readers.thumbnail:
         said[THUMBNAIL] = said_by(readers.thumbnail, truth.organ, [stores[n] for n in names])
     if readers.earlier:
         said[EARLIER] = _by_earlier(readers.earlier, part, stores, folder / "earlier", names)
     return [score(reader, reading, truth) for reader, reading in said.items()]
+
+
+def _all_benign(organ: Organ) -> Said:
+    return Said(f"{organ.name}, {organ.procedure}", ((organ.benign.text, "", ()),))
 
 
 def _draft(
@@ -185,7 +201,16 @@ def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder:
 
 
 def said_in_report(part: PartReport, names: Sequence[str]) -> Said:
-    """A part of a report, or what an abstaining model leaned to; slides are numbered by their place in `names`."""
+    """What a part of a report says; slides are numbered by their place in `names`."""
+    said = _said(part.specimen, part.diagnosis, names)
+    told = {f.slides[0]: " ".join(s.text for s in f.sentences) for f in part.findings if len(f.slides) == 1}
+    abstained = bool(part.confidence and part.confidence.abstained)
+    lines = tuple(told.get(name, "") for name in names)
+    return replace(said, lines=lines, contradicts=bool(part.remarks), abstained=abstained)
+
+
+def answered_in_report(part: PartReport, names: Sequence[str]) -> Said:
+    """The same, or what an abstaining model leaned to: what its confidence is about."""
     return _said(part.specimen, part.answer, names)
 
 

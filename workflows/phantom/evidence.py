@@ -98,7 +98,10 @@ def _looks(
     everywhere = float(np.concatenate(list(shows.values())).mean())
     for number, (slide, lesion) in enumerate(shows.items(), 1):
         said = [s for f in part.findings if f.slides == (slide,) for s in f.sentences]
-        if not lesion.any() or len(said) != 1 or said[0].text != wanted.get(slide) or not said[0].evidence:
+        if not lesion.any() or len(said) != 1 or said[0].text != wanted.get(slide):
+            continue
+        if not said[0].evidence:  # a line that shows nothing misses
+            yield Look(everywhere, float(lesion.mean()), False, 0.0, 0.0)
             continue
         top = [e.patch for e in said[0].evidence][: max(1, len(lesion) // 2)]
         rest = np.random.default_rng([number, len(lesion)]).choice(len(lesion), len(top), replace=False)

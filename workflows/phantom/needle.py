@@ -17,6 +17,7 @@ from workflows.checkpoints import Model
 from workflows.phantom.cohort import draw_case
 from workflows.phantom.evaluate import said_in_draft, said_in_report
 from workflows.phantom.hardness import LESIONS, benign_slides, encoded
+from workflows.phantom.lessons import shows_nothing
 from workflows.phantom.mosaic import write_mosaic
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 from workflows.phantom.pool import PoolSlide, build_pool
@@ -33,6 +34,8 @@ MOST_SLIDES = 50
 _PER_SLIDE = 20
 """Patches of a slide in cases of up to `MOST_SLIDES` slides; larger cases have more on each."""
 
+_FOREIGN = (1, 4)
+"""Patches of another slide in a case without a lesion: as many as small lesions have."""
 LEAST_SHOWN = 0.3
 """Share of a patch that a lesion covers in the bank: where one patch decides, it must be there to be seen."""
 
@@ -70,11 +73,14 @@ class Bank:
     Attributes:
         normal: by organ, slides without a lesion, distractors included.
         lesions: by organ and diagnosis, the lesion's patches of slides that show it.
+        beside: by organ, patches of those slides that show nothing of it: what a case without a lesion is given in its
+            place, so that patches of another slide among the others say nothing.
         stores: of the slides, where their pixels are.
     """
 
     normal: Mapping[str, Sequence[Patches]]
     lesions: Mapping[tuple[str, str], Sequence[Patches]]
+    beside: Mapping[str, Sequence[Patches]]
     stores: Sequence[Path] = ()
 
 
@@ -90,6 +96,11 @@ class Case:
     def patches(self) -> int:
         """Of all slides."""
         return sum(map(len, self.slides))
+
+    @property
+    def distinct(self) -> int:
+        """Different ones among them: a bank that is too small gives some more than once."""
+        return len(np.unique(np.concatenate([slide.places for slide in self.slides]), axis=0))
 
 
 @dataclass(frozen=True)
@@ -132,50 +143,57 @@ def build_bank(work: Path, model: Model, seed: int, normal: int, per_lesion: int
     for slide in benign_slides(work, seed, normal, workers):
         benign[slide.organ.name].append(held(slide))
     lesions: dict[tuple[str, str], list[Patches]] = {}
+    beside: dict[str, list[Patches]] = {organ.name: [] for organ in ORGANS}
     specs = [
         draw_case(seed + 100_000 + n, "test", slides=1, organ=organ.name, diagnosis=lesion.text,
                   extent="focal" if n // len(LESIONS) % 2 == 0 else "extensive").parts[0].slides[0]
         for n, (organ, lesion) in enumerate(LESIONS * per_lesion)
     ]  # fmt: skip
     for slide in build_pool(work, specs, workers):
-        shown = held(slide).some(slide.lesion.mean((1, 2)) > LEAST_SHOWN)
+        patches = held(slide)
+        shown = patches.some(slide.lesion.mean((1, 2)) > LEAST_SHOWN)
         lesions.setdefault((slide.organ.name, slide.diagnosis.text), []).append(shown)
-    return Bank(benign, lesions, stores)
+        beside[slide.organ.name].append(patches.some(shows_nothing(slide.lesion)))
+    return Bank(benign, lesions, beside, stores)
 
 
-def compose(bank: Bank, rng: np.random.Generator, patches: int, lesion_patches: int) -> Case:
+def compose(bank: Bank, rng: np.random.Generator, organ: Organ, patches: int, lesion_patches: int) -> Case:
     """A case of about so many patches; `lesion_patches` of them, side by side on one slide, decide it; 0 for none.
 
-    A composed slide is as many slides of the bank, one behind the other, as it takes.
+    A composed slide is as many slides of the bank, one behind the other, as it takes, each once before any comes again.
+    A case without a lesion is given patches that show none, of a slide that has one, in the same way.
     """
     count = int(np.clip(patches // _PER_SLIDE, 1, MOST_SLIDES))
-    organ = ORGANS[rng.integers(len(ORGANS))]
-    slides = [_drawn(bank.normal[organ.name], rng, len(part)) for part in np.array_split(np.arange(patches), count)]
-    if not lesion_patches:
-        return Case(organ, None, tuple(slides))
-    lesion = organ.lesions[rng.integers(len(organ.lesions))]
-    shown = _of_lesion(lesion, [s for s in bank.lesions[organ.name, lesion.text] if len(s)], rng, lesion_patches)
-    first = int(rng.integers(len(shown) - lesion_patches + 1))
+    every = _drawn(bank.normal[organ.name], rng, patches)
+    slides = [every.some(slice(part[0], part[-1] + 1)) for part in np.array_split(np.arange(patches), count)]
+    lesion, given = None, bank.beside[organ.name]
+    foreign = lesion_patches or int(rng.choice(_FOREIGN))
+    if lesion_patches:
+        lesion = organ.lesions[rng.integers(len(organ.lesions))]
+        given = bank.lesions[organ.name, lesion.text]
+    shown = _of_one(given, rng, foreign, lesion.text if lesion else organ.benign.text)
+    first = int(rng.integers(len(shown) - foreign + 1))
     where = int(rng.integers(count))
-    at = int(rng.integers(len(slides[where]) - lesion_patches + 1))
-    found, slide = shown.some(slice(first, first + lesion_patches)), slides[where]
-    slides[where] = _joined([slide.some(slice(0, at)), found, slide.some(slice(at + lesion_patches, None))])
+    at = int(rng.integers(len(slides[where]) - foreign + 1))
+    found, slide = shown.some(slice(first, first + foreign)), slides[where]
+    slides[where] = _joined([slide.some(slice(0, at)), found, slide.some(slice(at + foreign, None))])
     return Case(organ, lesion, tuple(slides))
 
 
-def _of_lesion(lesion: Diagnosis, options: Sequence[Patches], rng: np.random.Generator, patches: int) -> Patches:
+def _of_one(given: Sequence[Patches], rng: np.random.Generator, patches: int, what: str) -> Patches:
     """So many patches at least: of one slide where one shows as many, else of several."""
+    options = [some for some in given if len(some)]
     if not options:
-        raise ValueError(f"no slide of the bank shows enough of {lesion.text}: take more of each diagnosis")
+        raise ValueError(f"no slide of the bank shows enough of {what}: take more of each diagnosis")
     able = [shown for shown in options if len(shown) >= patches]
     return able[rng.integers(len(able))] if able else _drawn(options, rng, patches)
 
 
 def _drawn(options: Sequence[Patches], rng: np.random.Generator, patches: int) -> Patches:
-    """So many patches of slides drawn at random."""
+    """So many patches of slides in random order; when all are spent they come again, in another one."""
     taken: list[Patches] = []
     while sum(map(len, taken)) < patches:
-        taken.append(options[int(rng.integers(len(options)))])
+        taken += [options[i] for i in rng.permutation(len(options))]
     return _joined(taken).some(slice(0, patches))
 
 

@@ -20,10 +20,16 @@ class Said:
     Attributes:
         specimen: organ and procedure.
         findings: (diagnosis, extent or "", numbers of the slides named), as said.
+        lines: what is said of each slide; empty from readers that say nothing of single ones.
+        contradicts: it says of itself that it contradicts itself.
+        abstained: it names no diagnosis, because it is not sure enough.
     """
 
     specimen: str | None
     findings: tuple[tuple[str, str, tuple[int, ...]], ...]
+    lines: tuple[str, ...] = ()
+    contradicts: bool = False
+    abstained: bool = False
 
     @property
     def diagnoses(self) -> tuple[str, ...]:
@@ -47,11 +53,13 @@ class Score:
         name: the same without grades.
         slides: for every diagnosis exactly the slides that show it are named.
         extent: the extent of every malignant diagnosis is right.
+        spotless: all of these, every slide's line says what the slide shows, and nothing contradicts itself.
         organ: the specimen is right.
         malignant: the truth is.
         called_benign: a malignant part is said to hold no malignant diagnosis.
         called_diseased: a part without any lesion is said to have one.
         silent: no diagnosis is said.
+        abstained: the same, because the model was not sure enough.
     """
 
     reader: str
@@ -61,21 +69,23 @@ class Score:
     name: bool
     slides: bool
     extent: bool
+    spotless: bool
     organ: bool
     malignant: bool
     benign: bool
     called_benign: bool
     called_diseased: bool
     silent: bool
+    abstained: bool
 
 
 def truth_of(part: PhantomPart) -> Said:
     """What a perfect reader says."""
     specimen = f"{part.organ.name}, {part.organ.procedure}"
-    if not part.findings:
-        return Said(specimen, ((part.organ.benign.text, "", ()),))
+    shown = {n: str(finding) for finding in part.findings for n in finding.slides}
+    lines = tuple(shown.get(n, part.organ.benign.text) for n in range(1, len(part.slides) + 1))
     found = [(f.diagnosis.text, f.extent if f.diagnosis.malignant else "", f.slides) for f in part.findings]
-    return Said(specimen, tuple(found))
+    return Said(specimen, tuple(found) or ((part.organ.benign.text, "", ()),), lines)
 
 
 def score(reader: str, said: Said, part: PhantomPart) -> Score:
@@ -85,6 +95,8 @@ def score(reader: str, said: Said, part: PhantomPart) -> Score:
     malignant = {d.text for d in part.organ.diagnoses if d.malignant}
     organ = said.specimen == truth.specimen
     exact = organ and said.diagnoses == truth.diagnoses
+    slides = exact and {(d, s) for d, _, s in said.findings} == {(d, s) for d, _, s in truth.findings}
+    extent = exact and {(d, e) for d, e, _ in said.findings} == {(d, e) for d, e, _ in truth.findings}
     names = [sorted(grades.get(d, d) for d in reading.diagnoses) for reading in (said, truth)]
     return Score(
         reader=reader,
@@ -92,14 +104,16 @@ def score(reader: str, said: Said, part: PhantomPart) -> Score:
         small=bool(part.findings) and all(f.extent == "focal" for f in part.findings),
         exact=exact,
         name=organ and names[0] == names[1],
-        slides=exact and {(d, s) for d, _, s in said.findings} == {(d, s) for d, _, s in truth.findings},
-        extent=exact and {(d, e) for d, e, _ in said.findings} == {(d, e) for d, e, _ in truth.findings},
+        slides=slides,
+        extent=extent,
+        spotless=slides and extent and said.lines == truth.lines and not said.contradicts,
         organ=organ,
         malignant=part.malignant,
         benign=not part.findings,
         called_benign=part.malignant and bool(said.findings) and not malignant & set(said.diagnoses),
         called_diseased=not part.findings and bool(set(said.diagnoses) - {part.organ.benign.text}),
         silent=not said.findings,
+        abstained=said.abstained,
     )
 
 
@@ -126,17 +140,24 @@ class Rate:
 
 
 def rates(scores: Iterable[Score]) -> dict[str, Rate]:
-    """Of every measure. Malignant parts called benign are of malignant ones, benign called diseased of benign ones."""
+    """Of every measure. Malignant parts called benign are of malignant ones, benign called diseased of benign ones.
+
+    Whoever calls everything benign is exact on benign parts: `exact, diseased` is of the others. An organ is wrong
+    where another one is said; silence is told apart.
+    """
     rows = list(scores)
     return {
         "exact": _rate([s.exact for s in rows]),
+        "exact, diseased": _rate([s.exact for s in rows if not s.benign]),
         "name": _rate([s.name for s in rows]),
         "slides": _rate([s.slides for s in rows]),
         "extent": _rate([s.extent for s in rows]),
-        "organ wrong": _rate([not s.organ for s in rows]),
+        "spotless": _rate([s.spotless for s in rows]),
+        "organ wrong": _rate([not s.organ and not s.silent for s in rows]),
         "malignant called benign": _rate([s.called_benign for s in rows if s.malignant]),
         "benign called diseased": _rate([s.called_diseased for s in rows if s.benign]),
         "silent": _rate([s.silent for s in rows]),
+        "abstained": _rate([s.abstained for s in rows]),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,9 +13,9 @@ from pathlib import Path
 from reporters.confidence import PHANTOM_DOMAIN, Calibration
 from reporters.training.calibration import fit_calibration
 from workflows.phantom.cohort import PhantomCase, draw_case, write_cases
-from workflows.phantom.evaluate import WHOLE, one_thread, said_in_report
+from workflows.phantom.evaluate import WHOLE, answered_in_report, one_thread
 from workflows.phantom.reading import read_case
-from workflows.phantom.scoring import score
+from workflows.phantom.scoring import NOTHING, score
 from workflows.phantom.seeds import Split
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
@@ -32,13 +33,14 @@ class Answer:
     """One part as it was read.
 
     Attributes:
-        contrast: of its lesions.
+        contrast: of its lesions, if it has any.
         slides: how many.
-        logprob: of the answer.
+        logprob: of the answer; minus infinity where there is none.
         chance: what the calibration makes of it; None without.
         exact: all diagnoses with their grades and no other.
+        diseased, malignant: the part is.
         called_benign: a malignant part is said to hold no malignant diagnosis.
-        plan, tokens_per_patch: how it was read.
+        plan, tokens_per_patch: how it was read; None where it was not.
     """
 
     contrast: float
@@ -46,9 +48,11 @@ class Answer:
     logprob: float
     chance: float | None
     exact: bool
+    diseased: bool
+    malignant: bool
     called_benign: bool
-    plan: str
-    tokens_per_patch: int
+    plan: str | None
+    tokens_per_patch: int | None
 
 
 def read_answers(
@@ -76,26 +80,31 @@ def read_answers(
         read = pool.map(_read, [work] * parts, cases, [c for c, _ in turns], [model] * parts)
         for done, answer in enumerate(read, 1):
             emit("phantom.read", done=done, total=parts)
-            if answer is not None:
-                yield answer
+            yield answer
 
 
-def _read(work: Path, truth: PhantomCase, contrast: float, model: str) -> Answer | None:
+def _read(work: Path, truth: PhantomCase, contrast: float, model: str) -> Answer:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
     read = read_case(folder, ModelSettings(name=model))
     shutil.rmtree(folder)
-    if read.report is None:
-        return None
-    (part,), (true,) = read.report.parts, truth.parts
-    if part.plan is None or part.logprob is None:
-        return None
-    found = score(WHOLE, said_in_report(part, [s.id for s in read.case.slides]), true)
-    chance = part.confidence.chance if part.confidence else None
+    (true,) = truth.parts
+    part = read.report.parts[0] if read.report else None
+    said = answered_in_report(part, [s.id for s in read.case.slides]) if part else NOTHING
+    found = score(WHOLE, said, true)
+    plan = part.plan if part else None
     return Answer(
-        contrast, len(true.slides), part.logprob, chance, found.exact, found.called_benign, part.plan.strategy,
-        part.plan.tokens_per_patch,
-    )  # fmt: skip
+        contrast=contrast,
+        slides=len(true.slides),
+        logprob=-math.inf if part is None or part.logprob is None else part.logprob,
+        chance=part.confidence.chance if part and part.confidence else None,
+        exact=found.exact,
+        diseased=not found.benign,
+        malignant=found.malignant,
+        called_benign=found.called_benign,
+        plan=plan.strategy if plan else None,
+        tokens_per_patch=plan.tokens_per_patch if plan else None,
+    )
 
 
 def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibration:
@@ -104,8 +113,9 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibrati
     Raises:
         ModelError: it read them by several plans.
     """
-    answers = list(read_answers(work, "calibration", 500_000, parts, model, workers))
-    plans = sorted({a.plan for a in answers})
+    read = read_answers(work, "calibration", 500_000, parts, model, workers)
+    answers = [a for a in read if math.isfinite(a.logprob)]
+    plans = sorted({str(a.plan) for a in answers})
     if len(plans) > 1:
         reason = f"read parts by the plans {' and '.join(plans)}; a calibration holds for one"
         raise ModelError(f"model {model!r}", reason, "calibrate a checkpoint whose context holds twelve slides")
@@ -114,7 +124,7 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibrati
         [a.exact for a in answers],
         revision=find_checkpoint(model).revision,
         plan=plans[0],
-        tokens_per_patch=[a.tokens_per_patch for a in answers],
+        tokens_per_patch=[a.tokens_per_patch for a in answers if a.tokens_per_patch],
         most_slides=max(a.slides for a in answers),
         domain=PHANTOM_DOMAIN,
     )
