@@ -31,7 +31,7 @@ def main() -> None:
         out = str(Path(folder) / "demo")
         whole, text = timed("demo", "--out", out)
         pipeline = text.strip().splitlines()[-1].split(" in ")[1].split(" s")[0]
-        print(f"demo: pipeline part {pipeline} s (bar 60 s); with making its 13 slides {whole:.1f} s")
+        print(f"demo: pipeline part {pipeline} s (bar 60 s); with making its slides {whole:.1f} s")
         again = min(timed("demo", "--out", out)[0] for _ in range(3))
         print(f"second demo, nothing to do: {again:.2f} s (bar 3 s)")
 

@@ -21,10 +21,10 @@ _CASES: tuple[dict[str, Any], ...] = (
 def demo_cases(folder: Path, workers: int) -> list[Case]:
     """Make the demo's slides below `folder`, unless they are there, and return its cases."""
     drawn = [draw_case(split="demo", **fixed) for fixed in _CASES]
-    if not all((folder / case.id).is_dir() for case in drawn):
+    if missing := [case for case in drawn if not (folder / case.id).is_dir()]:
         folder.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-            list(pool.map(_write_one, [folder] * len(drawn), drawn))
+            list(pool.map(_write_one, [folder] * len(missing), missing))
     return discover(folder, "folders")
 
 

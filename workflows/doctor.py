@@ -34,11 +34,13 @@ def examine(model: ModelSettings, out: Path | None) -> Iterator[Check]:
             yield Check(True, f"{name} {version(name)}")
         except PackageNotFoundError:
             yield Check(False, f"{name} is not installed; run `make demo` or `pip install wsi-pipeline`")
-    import openslide
-
+    try:
+        import openslide
+        import torch
+    except (ImportError, OSError) as error:
+        yield Check(False, f"a library cannot be loaded ({error}); run `make demo` or `pip install wsi-pipeline`")
+        return
     yield Check(True, f"libopenslide {openslide.__library_version__}")
-    import torch
-
     if torch.cuda.is_available():
         yield Check(True, f"GPU {torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB")
     else:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dask.system import CPU_COUNT
+
 from workflows.case import is_current
 from workflows.checkpoints import Model
 from workflows.run import check_cases
-from wsi_pipeline.cases import Case, Part, Slide
+from wsi_pipeline.cases import Case, Slide
 from wsi_pipeline.errors import ModelError, PipelineError
 from wsi_pipeline.models.checkpoint import BYTES
 from wsi_pipeline.settings import RunSettings
@@ -31,17 +33,19 @@ class SlideEstimate:
     mpp_source: str = ""
     patches: int = 0
     seconds_per_patch: float = 0.0
+    survey_seconds: float = 0.0
     problem: str | None = None
 
 
 @dataclass(frozen=True)
 class CaseEstimate:
-    """What is expected of one case."""
+    """What is expected of one case; `answers` are written, one per window and one more where they are merged."""
 
     case: str
     slides: tuple[SlideEstimate, ...]
     plans: tuple[str, ...]
     tokens: int
+    answers: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def estimate(cases: Sequence[Case], settings: RunSettings, out: Path, download: 
     settings = model.adapt(settings)
     found = tuple(_case(case, settings, model, out) for case in cases)
     patches = sum(s.patches for c in found for s in c.slides)
-    tiling = sum(s.patches * s.seconds_per_patch for c in found for s in c.slides) / settings.machine.workers
+    tiling = sum(s.survey_seconds + s.patches * s.seconds_per_patch for c in found for s in c.slides)
+    tiling /= min(settings.machine.workers, CPU_COUNT)
     seconds = tiling + _model_seconds(model, patches, found, settings)
     size = settings.tile.patch_size**2 * _BYTES_PER_PIXEL[settings.tile.codec]
     return Estimate(found, settings.model.name, int(patches * size), seconds / 3600)
@@ -75,29 +80,27 @@ def estimate(cases: Sequence[Case], settings: RunSettings, out: Path, download: 
 
 def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEstimate:
     if is_current(case, out, settings, model):
-        return CaseEstimate(case.id, (), ("up to date, nothing to do",), 0)
+        return CaseEstimate(case.id, (), ("up to date, nothing to do",), 0, 0)
     slides = tuple(_slide(slide, settings) for slide in case.slides)
     counts = {s.slide: s.patches for s in slides if s.patches}
-    plans, tokens = [], 0
+    plans, tokens, answers = [], 0, 0
     for part in case.parts:
         mine = {s.id: counts[s.id] for s in part.slides if s.id in counts}
         try:
-            words, charged = _plan(part, mine, settings, model)
+            plan = model.plan(part, mine, settings) if model.profile and mine else None
         except ModelError as error:
-            words, charged = str(error), 0
-        plans.append(f"{part.title}: {words}")
-        tokens += charged
-    return CaseEstimate(case.id, slides, tuple(plans), tokens)
-
-
-def _plan(part: Part, patches: dict[str, int], settings: RunSettings, model: Model) -> tuple[str, int]:
-    if model.profile is None or not patches:
-        return "nothing for a model to read", 0
-    plan = model.plan(part, patches, settings)
-    return (
-        f"{plan.strategy}, {plan.patches_read} of {plan.patches_found} patches, {len(plan.windows)} window(s), "
-        f"{plan.tokens_per_patch} token(s) per patch, {plan.tokens:,} tokens"
-    ), plan.tokens
+            plans.append(f"{part.title}: {error}")
+            continue
+        if plan is None:
+            plans.append(f"{part.title}: nothing for a model to read")
+            continue
+        plans.append(
+            f"{part.title}: {plan.strategy}, {plan.patches_read} of {plan.patches_found} patches, "
+            f"{len(plan.windows)} window(s), {plan.tokens_per_patch} token(s) per patch, {plan.tokens:,} tokens"
+        )
+        tokens += plan.tokens
+        answers += len(plan.windows) + (len(plan.windows) > 1)
+    return CaseEstimate(case.id, slides, tuple(plans), tokens, answers)
 
 
 def _slide(slide: Slide, settings: RunSettings) -> SlideEstimate:
@@ -105,10 +108,12 @@ def _slide(slide: Slide, settings: RunSettings) -> SlideEstimate:
 
     if slide.missing or not slide.is_he:
         return SlideEstimate(slide.id, slide.part, problem="missing" if slide.missing else f"not read: {slide.stain}")
+    begun = time.perf_counter()
     try:
         found = survey(slide, settings.tile)
     except PipelineError as error:
         return SlideEstimate(slide.id, slide.part, problem=error.reason)
+    surveyed = time.perf_counter() - begun
     with closing(found.reader):
         seconds = 0.0
         if len(found.candidates):
@@ -127,6 +132,7 @@ def _slide(slide: Slide, settings: RunSettings) -> SlideEstimate:
             found.resolution.source,
             len(found.candidates),
             seconds,
+            surveyed,
         )
 
 
@@ -139,11 +145,11 @@ def _model_seconds(model: Model, patches: int, cases: Sequence[CaseEstimate], se
     per_layer = 4 * vision["hidden_size"] ** 2 + 2 * vision["hidden_size"] * vision["intermediate_size"]
     tower = 2 * vision["num_hidden_layers"] * per_layer * grid * patches
     tokens = sum(case.tokens for case in cases)
-    parts = sum(len(case.plans) for case in cases)
+    answers = sum(case.answers for case in cases)
     reading = 2 * model.checkpoint.parameters * tokens
     weight_bytes = model.checkpoint.parameters * BYTES[model.dtype]
     rate, bandwidth = _measured_rates(model)
-    writing = parts * min(settings.report.max_new_tokens, 256) * weight_bytes / bandwidth
+    writing = answers * min(settings.report.max_new_tokens, 256) * weight_bytes / bandwidth
     return float((tower + reading) / (0.5 * rate) + writing)
 
 
@@ -185,7 +191,7 @@ def describe(found: Estimate) -> str:
     lines.append(
         f"{len(found.cases)} cases, {len(slides)} slides ({sum(s.problem is not None for s in slides)} not usable), "
         f"{patches:,} patches, {found.patch_bytes / 2**20:,.0f} MiB of patches, {tokens:,} tokens for {found.model}; "
-        f"about {_duration(found.hours)} on this machine. Nothing was written."
+        f"about {_duration(found.hours)} on this machine."
     )
     return "\n".join(lines)
 

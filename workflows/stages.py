@@ -10,7 +10,7 @@ from workflows.case import Work, name_slides, tile_case
 from workflows.checkpoints import Model
 from workflows.run import check_cases
 from wsi_pipeline.cases import Case
-from wsi_pipeline.errors import CaseBusyError
+from wsi_pipeline.errors import PipelineError
 from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.lock import locked
 from wsi_pipeline.store.outcome import SlideOutcome
@@ -48,7 +48,7 @@ def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path,
                     from workflows.reporting import encode_case
 
                     encode_case(work)
-        except CaseBusyError as error:  # the other cases go on
+        except PipelineError as error:  # the other cases go on
             for slide in case.slides:
                 work.outcomes[slide.id] = SlideOutcome(slide=slide.id, status="failed", stage=last, reason=error.reason)
         done.append(work)

@@ -12,10 +12,12 @@ from typing import Any
 from tilers.tile import tile
 from workflows.supervise import supervised
 from wsi_pipeline.cases import Slide
-from wsi_pipeline.errors import PipelineError, UsageError
+from wsi_pipeline.errors import PipelineError, SlideError, UsageError
 from wsi_pipeline.settings import MachineSettings, TileSettings
 
 CONNECT_TIMEOUT = "20s"
+_WORKER = "dask worker --no-nanny ADDRESS"
+"""Under a nanny a worker is a daemon, and may not have the child process that a slide is tiled in."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ Ended = tuple[TileJob, PipelineError | None]
 
 def tile_all(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ended]:
     """Tile every job, `machine.workers` at a time; yield each as it ends, with its error if it failed."""
+    if not jobs:
+        return
     if machine.dask_scheduler:
         yield from _on_dask(jobs, machine)
         return
@@ -84,18 +88,29 @@ def _on_dask(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ende
     with client:
         threads = sum(client.nthreads().values())
         if not threads:
-            raise UsageError(
-                f"--dask-scheduler {machine.dask_scheduler}", "has no workers", "start `dask worker ADDRESS`"
-            )
+            raise UsageError(f"--dask-scheduler {machine.dask_scheduler}", "has no workers", f"start `{_WORKER}`")
         waiting = iter(jobs)
+        submitted: dict[str, TileJob] = {}
 
         def submit() -> Any:
-            job = next(waiting, None)
-            # the parent of a supervised child must not be a daemon itself: workers run with --no-nanny or threads
-            return None if job is None else client.submit(tile_one, job, machine, pure=False)
+            if (job := next(waiting, None)) is None:
+                return None
+            future = client.submit(tile_one, job, machine, pure=False)
+            submitted[future.key] = job
+            return future
 
         running = as_completed([f for _ in range(4 * threads) if (f := submit())])
         for done in running:
             if (more := submit()) is not None:
                 running.add(more)
-            yield done.result()
+            yield _ended(submitted.pop(done.key), done)
+
+
+def _ended(job: TileJob, future: Any) -> Ended:
+    """How a future ended; what a worker died of is the slide's failure, not the case's."""
+    error = future.exception()
+    if error is None:
+        ended: Ended = future.result()
+        return ended
+    cause = f"was not tiled by a dask worker ({type(error).__name__}: {error})"[:300]
+    return job, SlideError(job.slide.path, cause, f"start workers as `{_WORKER}`, with memory enough")

@@ -75,7 +75,7 @@ def run(slides: Source, out: str | Path, **settings: Any) -> list[CaseOutcome]:
 
 
 def report(slides: Source, out: str | Path, **settings: Any) -> list[Report]:
-    """Like `run`, and return the newest report of every case that has one."""
+    """Like `run`, and return the report of every case that ended with one this time."""
     found = []
     for outcome in run(slides, out, **settings):
         if outcome.report:

@@ -77,7 +77,7 @@ class ReportSettings(Settings):
     plan: Literal["auto", "windows", "joint", "groups", "mixed"] = "auto"
     """How patches are shared out over contexts; auto follows the checkpoint's profile."""
     tokens_per_patch: Annotated[int, Field(ge=1)] | None = None
-    """One of those the checkpoint was trained with; default the largest that fits. Nothing to a mixed plan."""
+    """One of those the checkpoint was trained with; default the largest that fits. Refused with a mixed plan."""
     fine_patches: Annotated[int, Field(ge=1)] = 64
     """How many patches a mixed plan reads at the largest number of tokens; all others get the smallest."""
     zoom: Literal["evidence", "novelty"] = "evidence"
@@ -112,7 +112,7 @@ class MachineSettings(Settings):
     workers: Annotated[int, Field(ge=1)] = 1
     """Slides tiled at the same time."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Patches per encoder batch; default found by measurement."""
+    """Patches per encoder batch; default 16 on a CPU and 32 on a GPU, halved when memory runs out."""
     tile_timeout_s: Annotated[float, Field(gt=0)] = 4 * 3600
     """A slide that takes longer to tile has failed."""
     tile_memory_gib: Annotated[float, Field(gt=0)] = 4.0

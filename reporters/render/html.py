@@ -30,6 +30,10 @@ def render_html(report: Report, pictures: Mapping[str, SlidePictures]) -> str:
     return str(text)
 
 
+_MOST_SHOWN = 6
+"""Patches of a slide, unless the diagnosis rests on more."""
+
+
 def _part_view(
     part: PartReport, members: Sequence[str], names: Mapping[str, str], pictures: Mapping[str, SlidePictures]
 ) -> dict[str, Any]:
@@ -38,9 +42,9 @@ def _part_view(
     for finding in part.findings:
         if len(finding.slides) == 1:
             sentences.setdefault(finding.slides[0], []).extend(finding.sentences)
-    evidence = [e for s in part.answer for e in s.evidence]
-    evidence += [e for f in part.findings for s in f.sentences for e in s.evidence]
-    shown = part.seen_on or tuple(dict.fromkeys(e.slide for e in evidence))
+    answer = [e for s in part.answer for e in s.evidence]
+    others = sorted((e for f in part.findings for s in f.sentences for e in s.evidence), key=lambda e: -e.weight)
+    shown = part.seen_on or tuple(dict.fromkeys(e.slide for e in (*answer, *others)))
     order = [*shown, *(slide for slide in members if slide not in shown)]
     figures = [
         {
@@ -48,7 +52,7 @@ def _part_view(
             "name": names[slide],
             "sentences": sentences.get(slide, []),
             "pictures": pictures[slide],
-            "evidence": _unique([e for e in evidence if e.slide == slide]),
+            "evidence": _shown([e for e in answer if e.slide == slide], [e for e in others if e.slide == slide]),
         }
         for slide in order
         if slide in pictures
@@ -62,11 +66,13 @@ def _part_view(
     }
 
 
-def _unique(evidence: list[Evidence]) -> list[Evidence]:
-    best: dict[int, Evidence] = {}
-    for piece in sorted(evidence, key=lambda e: -e.weight):
-        best.setdefault(piece.patch, piece)
-    return list(best.values())[:6]
+def _shown(answer: Sequence[Evidence], others: Sequence[Evidence]) -> list[Evidence]:
+    """All that the diagnosis rests on, in its order, filled up with the strongest of what findings do."""
+    own = {e.patch for e in answer}
+    patches: dict[int, Evidence] = {}
+    for piece in (*answer, *others):
+        patches.setdefault(piece.patch, piece)
+    return list(patches.values())[: max(_MOST_SHOWN, len(own))]
 
 
 def _rows(report: Report) -> list[tuple[str, str]]:

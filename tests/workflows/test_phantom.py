@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.workflows.conftest import SMALL, digest
 from tilers.readers import open_slide
+from workflows.demo import demo_cases
 from workflows.phantom.artefacts import NAMES
 from workflows.phantom.cohort import draw_case, write_cases
 from workflows.phantom.contents import MOST, artefact, mimic_of
@@ -31,6 +32,16 @@ def spec(lesion: str | None = "Hyperplastic polyp", mm: float = 0.6, **given: ob
     place = given.pop("place", None)
     foci = (Focus(lesion, mm, place),) if lesion else ()  # type: ignore[arg-type]
     return SlideSpec(**({"seed": 5, "organ": "Colon", "foci": foci} | SMALL | given))  # type: ignore[arg-type]
+
+
+def test_a_demo_that_was_interrupted_makes_what_is_missing(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        there = tmp_path / draw_case(seed, "demo").id
+        there.mkdir()
+        (there / "s.svs").write_text("made before")
+    cases = demo_cases(tmp_path, workers=1)
+    assert [len(case.slides) for case in cases] == [1, 1, 4]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_seed_makes_the_same_bytes(tmp_path: Path) -> None:

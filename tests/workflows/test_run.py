@@ -1,6 +1,7 @@
 """The main job from slide files to published reports."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 import wsi_pipeline as wp
+from reporters.render import render_html, take_pictures
 from reporters.safety import WITHHELD
-from reporters.schema import Report
+from reporters.schema import Evidence, Finding, Report, Sentence
 from tests.conftest import tissue_image
 from tests.tilers.tiffs import replace_tile, write_tiff
 from tests.workflows.conftest import PHANTOM
@@ -109,6 +111,28 @@ def test_other_stains_duplicates_and_missing_files_have_their_rows(phantom_cases
         f"duplicate of {outcome.slides[0].slide}, byte for byte",
     ]
     assert outcome.status == "incomplete"
+
+
+def test_the_page_shows_all_that_the_diagnosis_rests_on(finished: tuple[Path, list[CaseOutcome]]) -> None:
+    out, outcomes = finished
+    folder = out / "cases" / outcomes[0].case
+    report = wp.load_report(folder / str(outcomes[0].report))
+    (part,) = report.parts
+    (slide, *_) = [s.id for s in report.slides]
+    store = PatchStore(folder / "slides" / slide / report.provenance.stores[f"{slide}/patches"])
+
+    def sentence(weight: float, *patches: int) -> Sentence:
+        pieces = tuple(Evidence(slide=slide, patch=p, x=0, y=0, edge=9, weight=weight) for p in patches)
+        return Sentence(text="Words", method="attention", evidence=pieces)
+
+    strong = Finding(id="F9", slides=(slide,), patches=9, sentences=(sentence(0.9, *range(7)),), cited=False)
+    changed = {"diagnosis": (sentence(0.01, 8, 7),), "findings": (strong,)}
+    page = render_html(
+        report.model_copy(update={"parts": (part.model_copy(update=changed),)}), {slide: take_pictures(store, range(9))}
+    )
+    shown = re.findall(r"patch (\d+)", page)
+    assert shown[:3] == ["8", "7", "0"]
+    assert len(shown) == 6
 
 
 def test_a_slide_that_belongs_to_two_parts_is_read_for_both(phantom_cases: Path, tmp_path: Path) -> None:

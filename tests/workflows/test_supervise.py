@@ -11,9 +11,10 @@ import wsi_pipeline as wp
 from tests.conftest import MakeSlide
 from workflows.run import run
 from workflows.supervise import supervised
+from workflows.tiling import tile_all
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.events import Event, emit, listening
-from wsi_pipeline.settings import gather
+from wsi_pipeline.settings import MachineSettings, gather
 
 
 def crash() -> None:
@@ -89,6 +90,25 @@ def test_a_dask_cluster_tiles_the_same(make_slide: MakeSlide, tmp_path: Path) ->
         (s.slide, s.status, s.patches) for s in here.slides
     ]
     assert {s.status for s in there.slides} == {"done"}
+
+
+def test_what_a_dask_worker_dies_of_is_the_slides_failure(
+    make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise AssertionError("daemonic processes are not allowed to have children")
+
+    monkeypatch.setattr("workflows.tiling.supervised", dies)
+    cases = wp.find_cases(make_slide())
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        (case,) = run(cases, tmp_path / "out", gather({"model": "none", "dask_scheduler": cluster.scheduler_address}))
+    (slide,) = case.slides
+    assert slide.status == "failed"
+    assert "daemonic processes" in str(slide.reason)
+
+
+def test_nothing_to_tile_asks_no_scheduler() -> None:
+    assert list(tile_all([], MachineSettings(dask_scheduler="tcp://127.0.0.1:9"))) == []
 
 
 def test_no_scheduler_there_says_so(make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

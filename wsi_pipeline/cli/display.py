@@ -49,7 +49,7 @@ class _Lines:
 
     def __call__(self, event: Event) -> None:
         key = f"{event.name}/{event.facts.get('slide', '')}"
-        if event.name.endswith(".progress"):
+        if event.name.endswith(".progress") and event.facts["done"] < event.facts["total"]:
             if time.monotonic() - self._last.setdefault(key, time.monotonic()) < _EVERY_S:
                 return
             self._last[key] = time.monotonic()

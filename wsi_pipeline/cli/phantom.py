@@ -143,6 +143,8 @@ def calibrate(model: str, out: Path, parts: int, workers: int, json_log: bool) -
     from workflows.phantom.sureness import calibrate as read_and_fit
     from wsi_pipeline.cli.display import showing
 
+    if not out.absolute().parent.is_dir():
+        raise click.UsageError(f"{out}: its folder does not exist")
     with tempfile.TemporaryDirectory(prefix="phantom-calibration-") as work, showing(json_log):
         try:
             calibration = read_and_fit(Path(work), model, parts, workers)

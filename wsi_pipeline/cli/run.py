@@ -43,6 +43,7 @@ def run(
     if dry_run or max_hours is not None:
         _estimate(cases, settings, out, max_hours, download=not dry_run)
         if dry_run:
+            click.echo("Nothing was written.")
             return
     sys.exit(run_and_print(cases, out, settings, wait_s, json_log))
 

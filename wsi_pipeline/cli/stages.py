@@ -28,7 +28,7 @@ def encode(source: Source, out: Path, json_log: bool, **given: Any) -> None:
 @click.command()
 @whole_command
 def report(source: Source, out: Path, json_log: bool, **given: Any) -> None:
-    """Write reports from what `tile` and `encode` left in OUT; slides need not be tiled again."""
+    """Write reports; what `tile` and `encode` left in OUT is taken, and what is missing is made."""
     from wsi_pipeline.cli.run import run_and_print
 
     sys.exit(run_and_print(source.cases(json_log), out, settings_from(**given), json_log=json_log))

@@ -16,6 +16,10 @@ from wsi_pipeline.errors import ModelError
 PHANTOM = "phantom"
 PHANTOM_FOLDER = Path(__file__).parent / "phantom"
 
+_NOT_YET = (
+    "accept the licence on the model's page, log in with `hf auth login`, and `hf download` it (`run` does that, too, "
+    "without --dry-run); or point --model at a local checkpoint folder, or use --model none for measurements only"
+)
 _WAYS_ON = (
     "accept the licence on the model's page and log in with `hf auth login`, "
     "or point --model at a local checkpoint folder, or use --model none for measurements only"
@@ -115,7 +119,7 @@ def _hub(name: str, revision: str | None, download: bool) -> Checkpoint:
         raise ModelError(f"model {name!r}", "is gated and its licence is not accepted here", _WAYS_ON) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         cause = "is not on this machine" if not download else f"cannot be downloaded ({type(error).__name__})"
-        raise ModelError(f"model {name!r}", cause, _WAYS_ON) from None
+        raise ModelError(f"model {name!r}", cause, _WAYS_ON if download else _NOT_YET) from None
     found = Path(str(folder))
     return Checkpoint(name, found, found.name)
 
