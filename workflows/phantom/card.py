@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workflows.phantom.lessons import LARGE_PATCHES
+
 _CARD = """\
 # Phantom checkpoint
 
@@ -27,9 +29,9 @@ that an earlier, stopped run had made are not counted).
 2. {slide_count:,} other slides of the training seeds, which join in turns ({joining}), are made, tiled and encoded by
    the pipeline itself: {patches:,} patches the tower has never seen.
 3. The language model learns to write the report of parts composed patch by patch of those slides: 1 to 12 slides, or a
-   few large ones (up to 480 patches at 1 token per patch, 200 at 4), at 1 and 4 tokens per patch and at both; to
-   conclude from given lines; and to merge the conclusions of windows ({cycles} steps; the loss is on
-   the answer, three auxiliary heads are thrown away).
+   few large ones (up to {large:,} patches at 1 token per patch, {large_fine:,} at 4), at 1 and 4 tokens per patch
+   and at both; to conclude from given lines; and to merge the conclusions of windows ({cycles} steps; the loss
+   is on the answer, three auxiliary heads are thrown away).
    The slides of {anywhere} of the parts in each of these cycles count from any number instead of one.
 
 ## Input
@@ -39,6 +41,9 @@ that an earlier, stopped run had made are not counted).
 the same for programs. Plans: `joint` and `mixed`; `groups` and `windows` with a merging pass.
 
 ## On held-out slides (calibration seeds; composed parts, from tokens)
+
+Patches count where they are clearly one class. Reports are composed of the same hundred slides again and again: they
+tell whether training went well, and are no measure of the checkpoint.
 
 | measure | value |
 |---|---|
@@ -70,6 +75,8 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     return _CARD.format(
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
+        large=LARGE_PATCHES[1],
+        large_fine=LARGE_PATCHES[4],
         cycles=_cycles([steps for steps, *_ in figures["recipe"]["writer"]]),
         slide_count=sum(figures["slides"]),
         joining=_cycles(figures["slides"]),

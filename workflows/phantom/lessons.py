@@ -32,7 +32,7 @@ _SLIDES, _MOST_PARTS = {1: 40, 4: 24}, 12
 """Slides in a batch by tokens per patch, and parts at the most."""
 _FEW = 14
 """Fewer benign patches than this are added to those of a lesion, as on the slides of the pool."""
-_LARGE_SLIDES, _LARGE_PATCHES = 4, {1: 480, 4: 200}
+_LARGE_SLIDES, LARGE_PATCHES = 4, {1: 480, 4: 200}
 """Slides of a part of large ones at the most, and its patches by T."""
 _MIXED, _FINE, _LESION_FINE = 0.2, (0.0, 0.5), 0.7
 """Share of batches with patches that mix two T, range of the share read at the finer, and that of lesion patches."""
@@ -168,12 +168,13 @@ class Lessons:
         if shown and shown.extent == "extensive" and len(lesion) > EXTENSIVE_PATCHES:
             some = int(rng.integers(EXTENSIVE_PATCHES, len(lesion) + 1))
             lesion = lesion[np.sort(rng.choice(len(lesion), some, replace=False))]
-        benign = np.concatenate([self._benign(organ) for _ in range(int(rng.integers(1, 3)))])
+        pieces = [self._benign(organ) for _ in range(int(rng.integers(1, 3)))]
         if rng.random() < 0.5:
-            benign = np.concatenate([view[source.clear], benign])
+            pieces.insert(0, view[source.clear])
         few = int(rng.integers(2, most))
-        while len(benign) < few and most > _FEW:
-            benign = np.concatenate([benign, self._benign(organ)])
+        while most > _FEW and sum(map(len, pieces)) < few:
+            pieces.append(self._benign(organ))
+        benign = np.concatenate(pieces)
         few = min(len(benign), few)
         benign = benign[np.sort(rng.choice(len(benign), few, replace=False))]
         # lesion patches lie together: all within a stretch twice their number
@@ -217,7 +218,7 @@ class Lessons:
             grid = max(some)
             if self._rng.random() < large:
                 few = int(self._rng.integers(1, min(_LARGE_SLIDES, most) + 1))
-                yield [self.part(few, some, most=_LARGE_PATCHES[grid] // few, first=self._first(few, anywhere))]
+                yield [self.part(few, some, most=LARGE_PATCHES[grid] // few, first=self._first(few, anywhere))]
                 continue
             slides = int(self._rng.integers(1, most + 1))
             # parts of about the same length waste no padding
