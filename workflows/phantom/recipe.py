@@ -37,7 +37,7 @@ QUICK = Recipe(
     tower=((10, 1e-3),),
     views=1,
     writer=((16, 1e-3, 3, 0.25, 0.0), (8, 6e-4, 3, 0.25, 0.5)),
-    slides=((2, 2), (3, 3)),
+    slides=((1, 2), (2, 2)),
     exam=4,
 )
 """Runs through every step in a minute or two."""
