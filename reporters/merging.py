@@ -77,8 +77,9 @@ def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, se
     diagnosis = []
     for said in lines.conclusions if lines else sentences(draft.text):
         text, cited = citations(said.text, set(known))
-        basis = [(known[i], s) for i in cited for s in _about(known[i], text)]
-        pieces = [[e for s in _about(known[i], text) for e in s.evidence] for i in cited]
+        about = {i: _about(known[i], text) for i in cited}
+        basis = [(known[i], s) for i, said_there in about.items() for s in said_there]
+        pieces = [[e for s in said_there for e in s.evidence] for said_there in about.values()]
         shown = tuple(dict.fromkeys(slide for f, s in basis for slide in s.seen_on or f.slides))
         if text:
             sentence = inherited(text, in_turn(pieces, settings.evidence_patches), cited)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import filecmp
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,8 +15,7 @@ from tilers.tile import patches_fingerprint
 from workflows.checkpoints import Model
 from workflows.tiling import TileJob, tile_all
 from wsi_pipeline.cases import Case, Slide
-from wsi_pipeline.cases.files import files_of
-from wsi_pipeline.cases.location import Location
+from wsi_pipeline.cases.copies import is_copy
 from wsi_pipeline.errors import PipelineError, StoreError
 from wsi_pipeline.events import emit
 from wsi_pipeline.settings import RunSettings
@@ -120,7 +117,7 @@ def name_slides(work: Work) -> None:
             )
         elif not slide.is_he:
             work.outcomes[slide.id] = SlideOutcome(slide=slide.id, status="skipped", reason=f"not read: {slide.stain}")
-        elif twin := next((other for other in seen if _is_copy(slide, other)), None):
+        elif twin := next((other for other in seen if is_copy(slide, other)), None):
             work.outcomes[slide.id] = SlideOutcome(
                 slide=slide.id, status="skipped", reason=f"duplicate of {twin.id}, byte for byte"
             )
@@ -130,28 +127,6 @@ def name_slides(work: Work) -> None:
                 work.names[slide.id] = patches_fingerprint(slide, work.settings.tile)
             except PipelineError as error:
                 work.outcomes[slide.id] = _failed(slide, "open", error)
-
-
-def _is_copy(slide: Slide, other: Slide) -> bool:
-    """Of the same part and to be read in the same way; a glass that holds two parts may be filed under both."""
-    alike = (slide.part, slide.mask, slide.mpp) == (other.part, other.mask, other.mpp)
-    return alike and _same_bytes(slide.path, other.path)
-
-
-def _same_bytes(a: Location, b: Location) -> bool:
-    if not (isinstance(a, Path) and isinstance(b, Path)):
-        return False  # comparing would fetch both
-    try:
-        if not (a.is_file() and b.is_file()) or a.stat().st_size != b.stat().st_size or not a.stat().st_size:
-            return False
-        return _all_same(files_of(a), files_of(b))
-    except OSError:
-        return False  # whoever cannot be read gets its own row
-
-
-def _all_same(some: Sequence[Path], others: Sequence[Path]) -> bool:
-    """Of slides of several files, all count: an index may be the same where images are not."""
-    return len(some) == len(others) and all(filecmp.cmp(a, b, shallow=False) for a, b in zip(some, others, strict=True))
 
 
 def _failed(slide: Slide, stage: str, error: PipelineError) -> SlideOutcome:

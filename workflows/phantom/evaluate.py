@@ -22,9 +22,8 @@ from reporters.draft import draft_part
 from reporters.schema import PartReport, Sentence
 from workflows.checkpoints import Model
 from workflows.phantom.cohort import PhantomCase, PhantomPart, draw_case, write_cases
-from workflows.phantom.pathology import Organ
 from workflows.phantom.reading import ReadCase, read_case
-from workflows.phantom.scoring import BUCKETS, NOTHING, Said, Score, score
+from workflows.phantom.scoring import BUCKETS, NOTHING, Said, Score, all_benign, score
 from workflows.phantom.seeds import require
 from workflows.phantom.shortcuts import Shortcut, said_by
 from wsi_pipeline.cases import Part
@@ -158,17 +157,13 @@ def _others(case: ReadCase, part: Part, truth: PhantomPart, readers: Readers, fo
         ONE_126: read([picked], _MEDGEMMA_PATCHES),
         SHARED_126: read(names, _MEDGEMMA_PATCHES),
         TENTH: read(names, -(-patches // 10)),
-        ALL_BENIGN: _all_benign(truth.organ),
+        ALL_BENIGN: all_benign(truth.organ),
     }
     if readers.thumbnail:
         said[THUMBNAIL] = said_by(readers.thumbnail, truth.organ, [stores[n] for n in names])
     if readers.earlier:
         said[EARLIER] = _by_earlier(readers.earlier, part, stores, folder / "earlier", names)
     return [score(reader, reading, truth) for reader, reading in said.items()]
-
-
-def _all_benign(organ: Organ) -> Said:
-    return Said(f"{organ.name}, {organ.procedure}", ((organ.benign.text, "", ()),))
 
 
 def _draft(

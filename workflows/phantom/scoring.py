@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from scipy.stats import binomtest
 
 from workflows.phantom.cohort import MAX_SLIDES, PhantomPart
+from workflows.phantom.pathology import Organ
+from workflows.phantom.wording import slide_lines
 
 BUCKETS = {"1": (1, 1), "2-5": (2, 5), "6-12": (6, MAX_SLIDES)}
 """Slides per part, as results are told."""
@@ -79,13 +81,17 @@ class Score:
     abstained: bool
 
 
+def all_benign(organ: Organ) -> Said:
+    """That nothing is found, from who says nothing of single slides."""
+    return Said(f"{organ.name}, {organ.procedure}", ((organ.benign.text, "", ()),))
+
+
 def truth_of(part: PhantomPart) -> Said:
     """What a perfect reader says."""
-    specimen = f"{part.organ.name}, {part.organ.procedure}"
-    shown = {n: str(finding) for finding in part.findings for n in finding.slides}
-    lines = tuple(shown.get(n, part.organ.benign.text) for n in range(1, len(part.slides) + 1))
+    benign = all_benign(part.organ)
+    lines = slide_lines(part.organ, len(part.slides), part.findings)
     found = [(f.diagnosis.text, f.extent if f.diagnosis.malignant else "", f.slides) for f in part.findings]
-    return Said(specimen, tuple(found) or ((part.organ.benign.text, "", ()),), lines)
+    return Said(benign.specimen, tuple(found) or benign.findings, lines)
 
 
 def score(reader: str, said: Said, part: PhantomPart) -> Score:

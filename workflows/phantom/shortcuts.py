@@ -21,7 +21,7 @@ from torch.nn import functional
 from workflows.phantom.labels import CLASSES, number_of
 from workflows.phantom.pathology import VERSION, Organ
 from workflows.phantom.pool import PoolSlide
-from workflows.phantom.scoring import Said
+from workflows.phantom.scoring import Said, all_benign
 from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
 
@@ -145,12 +145,12 @@ def said_by(shortcut: Shortcut, organ: Organ, slides: Sequence[PatchStore]) -> S
     own = [number_of(organ, d) for d in organ.diagnoses]
     chances = shortcut.probabilities(seen)[:, own]
     guess = chances.argmax(1)
-    specimen = f"{organ.name}, {organ.procedure}"
+    benign = all_benign(organ)
     if not guess.any():
-        return Said(specimen, ((organ.benign.text, "", ()),))
+        return benign
     found = int(chances[guess > 0][:, 1:].max(0).argmax()) + 1
     named = tuple(int(i) + 1 for i in np.flatnonzero(guess == found))
-    return Said(specimen, ((organ.diagnoses[found].text, "", named),))
+    return Said(benign.specimen, ((organ.diagnoses[found].text, "", named),))
 
 
 def right_diagnosis(shortcut: Shortcut, slides: Sequence[PoolSlide]) -> int:

@@ -35,11 +35,17 @@ def write_report(organ: Organ, slides: int, findings: Sequence[PartFinding], fir
     One line per slide, which lets a reader check what follows: the specimen, then one line per finding with the
     slides that show it, or the one that says there is none.
     """
-    shown = {n: finding for finding in findings for n in finding.slides}
-    lines = [f"Slide {n}: {shown.get(n, organ.benign.text)}" for n in range(first, first + slides)]
+    said = slide_lines(organ, slides, findings, first)
+    lines = [f"Slide {n}: {text}" for n, text in enumerate(said, first)]
     lines.append(f"{organ.name}, {organ.procedure};")
     lines += [f"- {finding}; {_slides(finding.slides)}" for finding in findings] or [f"- {organ.benign.text}"]
     return "\n".join(lines)
+
+
+def slide_lines(organ: Organ, slides: int, findings: Sequence[PartFinding], first: int = 1) -> tuple[str, ...]:
+    """What is said of each of so many slides, numbered from `first`."""
+    shown = {n: str(finding) for finding in findings for n in finding.slides}
+    return tuple(shown.get(n, organ.benign.text) for n in range(first, first + slides))
 
 
 def _slides(numbers: Sequence[int]) -> str:

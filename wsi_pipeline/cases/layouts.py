@@ -53,9 +53,17 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     if (me := (stat.st_dev, stat.st_ino)) in above:
         return
     yield from slides_in(folder)
-    for child in sorted(folder.iterdir()):
-        if child.is_dir() and not child.name.startswith(".") and not is_sidecar(child):
-            yield from _walk(child, above | {me})
+    for child in _subfolders(folder):
+        yield from _walk(child, above | {me})
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Those in which slides may lie."""
+    return [
+        child
+        for child in sorted(folder.iterdir())
+        if child.is_dir() and not child.name.startswith(".") and not is_sidecar(child)
+    ]
 
 
 def _folders(root: Path, slides: list[Path]) -> list[Case]:
@@ -80,8 +88,8 @@ def _folders(root: Path, slides: list[Path]) -> list[Case]:
         # a case folder that is one DICOM series is a case of one slide
         relative = "/".join(steps[1:]) or steps[0]
         cases.setdefault(steps[0], []).append(_entry(slide, relative, part))
-    for child in sorted(root.iterdir()):
-        if child.is_dir() and not child.name.startswith(".") and child.name not in cases and not is_sidecar(child):
+    for child in _subfolders(root):
+        if child.name not in cases:
             emit("find.empty", folder=child.name)
     return [make_case(name, entries) for name, entries in cases.items()]
 
