@@ -16,8 +16,9 @@ from reporters.memory import Memory
 from reporters.sequence import ReadTokens, Sequence
 from wsi_pipeline.events import emit
 
-CHUNK = 2048
-"""Tokens; with less, matrices of a 4B model no longer fill a GPU."""
+CHUNK = {"cuda": 2048, "cpu": 512}
+"""Tokens by device. With less, matrices of a 4B model no longer fill a GPU; with more, a CPU spends most of its time on
+scores that the masks of a small model throw away."""
 _SMALLEST = 64
 
 
@@ -42,7 +43,9 @@ def chunks(types: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
 
 
 @torch.inference_mode()
-def prefill(model: Any, sequence: Sequence, patches: ReadTokens | None, memory: Memory, most: int = CHUNK) -> Tensor:
+def prefill(
+    model: Any, sequence: Sequence, patches: ReadTokens | None, memory: Memory, most: int | None = None
+) -> Tensor:
     """Read all tokens of `sequence` into `memory`.
 
     A chunk that runs out of GPU memory is read again in halves.
@@ -52,13 +55,17 @@ def prefill(model: Any, sequence: Sequence, patches: ReadTokens | None, memory: 
         sequence: the input.
         patches: its patches; None without.
         memory: empty, with room for it.
-        most: longest chunk.
+        most: longest chunk; None for that of the device.
 
     Returns:
         (vocabulary,) logits behind the last token.
     """
     model.set_attn_implementation({"text_config": CHUNKED})
-    images, pending, logits = image_numbers(sequence.types), list(chunks(sequence.types, most))[::-1], None
+    images, pending, logits = (
+        image_numbers(sequence.types),
+        list(chunks(sequence.types, most or CHUNK[model.device.type]))[::-1],
+        None,
+    )
     behind = sequence.soft[sequence.grids.cumsum() - 1]
     while pending:
         first, last = pending.pop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from math import isqrt
 
 import numpy as np
@@ -27,7 +29,12 @@ class Room:
 
     def length(self, shares: Patches, tokens: int) -> int:
         """Of a sequence with so many tokens per patch."""
-        return self.grammar.length(uniform([len(p) for p in shares.values()], tokens), self.instruction)
+        return self._length(tuple(map(len, shares.values())), tokens)
+
+    @cached_property
+    def _length(self) -> Callable[[tuple[int, ...], int], int]:
+        """By patches of each slide; packing tries the same slides over and over."""
+        return cache(lambda counts, tokens: self.grammar.length(uniform(counts, tokens), self.instruction))
 
     @property
     def fine_cost(self) -> int:
