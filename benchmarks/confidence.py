@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from workflows.phantom.sureness import CONTRASTS, SLIDES, Answer, read_answers
+from workflows.phantom.measuring.confidence import CONTRASTS, SLIDES, Answer, read_answers
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _DRAWS = 1000

@@ -19,8 +19,8 @@ import click
 import machine
 import numpy as np
 
-from workflows.phantom.evidence import Look, measure_evidence
-from workflows.phantom.scoring import wilson
+from workflows.phantom.measuring.evidence import Look, measure_evidence
+from workflows.phantom.measuring.scoring import wilson
 
 MOST = 0.05
 

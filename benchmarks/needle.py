@@ -26,9 +26,10 @@ import machine
 import numpy as np
 
 from workflows.checkpoints import Model
-from workflows.phantom.needle import EVERY, READERS, Reading, build_bank, compose, read, read_from_files
+from workflows.phantom.measuring.haystack import build_bank, compose
+from workflows.phantom.measuring.needle import EVERY, READERS, Reading, read, read_from_files
+from workflows.phantom.measuring.scoring import wilson
 from workflows.phantom.pathology import ORGANS
-from workflows.phantom.scoring import wilson
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ModelSettings
 

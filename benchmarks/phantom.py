@@ -15,10 +15,20 @@ from pathlib import Path
 import click
 import machine
 
-from workflows.phantom.evaluate import ALL_BENIGN, EARLIER, THUMBNAIL, WHOLE, Readers, draw_cohort, measure, save
-from workflows.phantom.scoring import BUCKETS, Rate, Score, rates
-from workflows.phantom.shortcuts import train_shortcut
-from workflows.phantom.train import training_pool
+from workflows.phantom.drawing.cohort import BUCKETS
+from workflows.phantom.measuring.reports import (
+    ALL_BENIGN,
+    EARLIER,
+    THUMBNAIL,
+    WHOLE,
+    Readers,
+    draw_cohort,
+    measure,
+    save,
+)
+from workflows.phantom.measuring.scoring import Rate, Score, rates
+from workflows.phantom.measuring.shortcuts import train_shortcut
+from workflows.phantom.training.train import training_pool
 from wsi_pipeline.models import find_checkpoint
 
 NO_EXTENT = (ALL_BENIGN, THUMBNAIL, EARLIER)

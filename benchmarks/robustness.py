@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import machine
 
-from workflows.phantom.robust import HANDLINGS, measure_robustness
-from workflows.phantom.scoring import wilson
+from workflows.phantom.measuring.robustness import HANDLINGS, measure_robustness
+from workflows.phantom.measuring.scoring import wilson
 
 
 @click.command()

@@ -15,20 +15,11 @@ import machine
 import numpy as np
 
 from workflows.checkpoints import Model
-from workflows.phantom.hardness import (
-    CONTRASTS,
-    LESIONS,
-    benign_slides,
-    found_by,
-    model_right,
-    novelty_trials,
-    plain_features,
-    small_lesions,
-    tower_features,
-)
-from workflows.phantom.scoring import wilson
-from workflows.phantom.shortcuts import KINDS, chance, right_diagnosis, train_shortcut
-from workflows.phantom.train import training_pool
+from workflows.phantom.measuring.novelty import found_by, novelty_trials, plain_features, tower_features
+from workflows.phantom.measuring.scoring import wilson
+from workflows.phantom.measuring.shortcuts import KINDS, chance, right_diagnosis, train_shortcut
+from workflows.phantom.measuring.single_slides import CONTRASTS, LESIONS, benign_slides, model_right, small_lesions
+from workflows.phantom.training.train import training_pool
 from wsi_pipeline.settings import ModelSettings
 
 _CHOSEN = 0.1

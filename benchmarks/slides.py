@@ -14,9 +14,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from workflows.phantom.aperio import describe_page
-from workflows.phantom.layout import SlideSpec
-from workflows.phantom.slide import make_slide
+from workflows.phantom.drawing.aperio import describe_page
+from workflows.phantom.drawing.layout import SlideSpec
+from workflows.phantom.drawing.slide import make_slide
 
 _EDGE = 4096
 NUMBER = "Number = "

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from tilers.grid import tissue_fractions
 from tilers.tile import Survey, survey
-from workflows.phantom.glass import BLANK, CONDITIONS, SPECKS, make_glass
-from workflows.phantom.tissue import FIELD_MPP
+from workflows.phantom.drawing.glass import BLANK, CONDITIONS, SPECKS, make_glass
+from workflows.phantom.drawing.tissue import FIELD_MPP
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.settings import TileSettings
 

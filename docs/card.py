@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from workflows.phantom.card import model_card
+from workflows.phantom.training.card import model_card
 from wsi_pipeline.models.checkpoint import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]

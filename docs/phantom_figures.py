@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from workflows.phantom.cohort import draw_case
-from workflows.phantom.layout import SlideSpec, lay_out
-from workflows.phantom.painting import paint
+from workflows.phantom.drawing.cohort import draw_case
+from workflows.phantom.drawing.layout import SlideSpec, lay_out
+from workflows.phantom.drawing.painting import paint
+from workflows.phantom.drawing.scanner import draw_scanner, scan
+from workflows.phantom.drawing.slide import render
+from workflows.phantom.drawing.tissue import FIELD_MPP, draw, match_light
 from workflows.phantom.pathology import ORGANS, Motif, Organ
-from workflows.phantom.scanner import draw_scanner, scan
-from workflows.phantom.slide import render
-from workflows.phantom.tissue import FIELD_MPP, draw, match_light
 
 HERE = Path(__file__).parent
 _PATCH_UM = 768

@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
-from workflows.phantom.cohort import draw_case, write_cases
+from workflows.phantom.drawing.cohort import draw_case, write_cases
 from wsi_pipeline.cases import Slide
 
 

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from workflows.phantom.cohort import PhantomCase, draw_case, write_cases
+from workflows.phantom.drawing.cohort import PhantomCase, draw_case, write_cases
 from wsi_pipeline.cases import Case, discover
 from wsi_pipeline.settings import MachineSettings, ModelSettings, RunSettings
 

@@ -10,11 +10,11 @@ from tilers.overview import read_overview
 from tilers.readers import open_slide
 from tilers.tile import survey
 from tilers.tissue import find_pen, find_tissue
-from workflows.phantom.glass import BLANK, SPECKS, make_glass
-from workflows.phantom.layout import SlideSpec
+from workflows.phantom.drawing.glass import BLANK, SPECKS, make_glass
+from workflows.phantom.drawing.layout import SlideSpec
+from workflows.phantom.drawing.slide import make_slide
+from workflows.phantom.drawing.tissue import FIELD_MPP
 from workflows.phantom.pathology import ORGANS, Organ
-from workflows.phantom.slide import make_slide
-from workflows.phantom.tissue import FIELD_MPP
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.settings import TileSettings
 

@@ -8,7 +8,7 @@ import pytest
 import wsi_pipeline as wp
 from reporters.confidence import Calibration
 from reporters.schema import Report
-from workflows.phantom.sureness import read_answers
+from workflows.phantom.measuring.confidence import read_answers
 from workflows.run import run
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
 from wsi_pipeline.settings import ModelSettings, RunSettings

@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from workflows.phantom.cohort import PhantomCase, draw_case
-from workflows.phantom.layout import lay_out
+from workflows.phantom.drawing.cohort import PhantomCase, draw_case
+from workflows.phantom.drawing.layout import lay_out
+from workflows.phantom.drawing.slide import render
 from workflows.phantom.pathology import ORGANS, VERSION
-from workflows.phantom.slide import render
 
 FROZEN = {
     3: {

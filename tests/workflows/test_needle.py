@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from workflows.checkpoints import Model
-from workflows.phantom.cohort import draw_case
-from workflows.phantom.hardness import encoded
-from workflows.phantom.needle import EVERY, READERS, Bank, Case, Patches, compose, read, read_from_files
+from workflows.phantom.drawing.cohort import draw_case
+from workflows.phantom.drawing.pool import build_pool
+from workflows.phantom.measuring.haystack import Bank, Case, Patches, compose
+from workflows.phantom.measuring.needle import EVERY, READERS, read, read_from_files
+from workflows.phantom.measuring.single_slides import encoded
 from workflows.phantom.pathology import ORGANS
-from workflows.phantom.pool import build_pool
 from wsi_pipeline.settings import ModelSettings
 
 

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from tests.workflows.conftest import SMALL, digest
 from tilers.readers import open_slide
 from workflows.demo import demo_cases
-from workflows.phantom.artefacts import NAMES
-from workflows.phantom.cohort import draw_case, write_cases
-from workflows.phantom.contents import MOST, artefact, mimic_of
-from workflows.phantom.evaluate import Readers, measure
-from workflows.phantom.layout import Focus, SlideSpec, lay_out, patches_showing
-from workflows.phantom.painting import paint
+from workflows.phantom.drawing.artefacts import NAMES
+from workflows.phantom.drawing.cohort import draw_case, write_cases
+from workflows.phantom.drawing.contents import MOST, artefact, mimic_of
+from workflows.phantom.drawing.layout import Focus, SlideSpec, lay_out, patches_showing
+from workflows.phantom.drawing.painting import paint
+from workflows.phantom.drawing.scanner import draw_scanner, scan
+from workflows.phantom.drawing.slide import make_slide
+from workflows.phantom.drawing.tissue import STAIN_COLOURS, Stains, draw, match_light
+from workflows.phantom.measuring.reports import Readers, measure
 from workflows.phantom.pathology import ORGANS, Motif
-from workflows.phantom.scanner import draw_scanner, scan
 from workflows.phantom.seeds import PARTS, SEEDS, SLIDES, Split, case_seed, require, slide_seed, split_of
-from workflows.phantom.slide import make_slide
-from workflows.phantom.tissue import STAIN_COLOURS, Stains, draw, match_light
 from workflows.phantom.wording import EXTENSIVE_PATCHES, FOCAL_PATCHES
 
 

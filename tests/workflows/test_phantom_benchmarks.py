@@ -10,14 +10,14 @@ import pytest
 from reporters.confidence import Calibration
 from tests.workflows.conftest import SMALL
 from workflows.checkpoints import Model
-from workflows.phantom.cohort import draw_case
-from workflows.phantom.evaluate import WHOLE, Readers, draw_cohort, measure
-from workflows.phantom.hardness import encoded
+from workflows.phantom.drawing.cohort import draw_case
+from workflows.phantom.drawing.pool import build_pool
+from workflows.phantom.measuring.reports import WHOLE, Readers, draw_cohort, measure
+from workflows.phantom.measuring.robustness import HANDLINGS, measure_robustness
+from workflows.phantom.measuring.scoring import NOTHING, Said, rates, score, truth_of
+from workflows.phantom.measuring.shortcuts import KINDS, right_diagnosis, said_by, train_shortcut
+from workflows.phantom.measuring.single_slides import encoded
 from workflows.phantom.pathology import ORGANS
-from workflows.phantom.pool import build_pool
-from workflows.phantom.robust import HANDLINGS, measure_robustness
-from workflows.phantom.scoring import NOTHING, Said, rates, score, truth_of
-from workflows.phantom.shortcuts import KINDS, right_diagnosis, said_by, train_shortcut
 from wsi_pipeline.models import find_checkpoint
 from wsi_pipeline.settings import ModelSettings
 from wsi_pipeline.store.patches import PatchStore

@@ -11,16 +11,17 @@ import torch
 from reporters.training.build import Shape, build_model, build_tokenizer
 from reporters.training.writer import WriterTrainer
 from tests.workflows.conftest import SMALL, digest
-from workflows.phantom.cohort import MAX_SLIDES, draw_case, write_cases
-from workflows.phantom.contents import CONTENTS, artefact, mimic_of
-from workflows.phantom.examples import examples
-from workflows.phantom.labels import Labelled, cell_targets
-from workflows.phantom.lessons import LearntSlide, Lessons, merged_report
+from workflows.phantom.drawing.cohort import MAX_SLIDES, draw_case, write_cases
+from workflows.phantom.drawing.contents import CONTENTS, artefact, mimic_of
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
-from workflows.phantom.recipe import QUICK
 from workflows.phantom.seeds import case_seed
-from workflows.phantom.sheets import LESIONS, Sheets, draw_sheet
-from workflows.phantom.train import PROFILE, train
+from workflows.phantom.training.examples import examples
+from workflows.phantom.training.labels import Labelled, cell_targets
+from workflows.phantom.training.lessons import LearntSlide, Lessons
+from workflows.phantom.training.recipe import QUICK
+from workflows.phantom.training.sheets import LESIONS, Sheets, draw_sheet
+from workflows.phantom.training.train import PROFILE, train
+from workflows.phantom.wording import merged_report
 from wsi_pipeline.events import listening
 
 

@@ -50,3 +50,15 @@ def slide_lines(organ: Organ, slides: int, findings: Sequence[PartFinding], firs
 
 def _slides(numbers: Sequence[int]) -> str:
     return f"slide{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def merged_report(organ: Organ, windows: int, findings: tuple[PartFinding, ...]) -> str:
+    """What merging so many windows of a slide each should say: the conclusion, citing findings instead of slides."""
+    head = f"{organ.name}, {organ.procedure};"
+    if not findings:
+        return f"{head}\n- {organ.benign.text} {_cited(range(1, windows + 1))}"
+    return "\n".join([head, *(f"- {f} {_cited(f.slides)}" for f in findings)])
+
+
+def _cited(numbers: range | tuple[int, ...]) -> str:
+    return f"[{', '.join(f'F{n}' for n in numbers)}]"

@@ -86,7 +86,7 @@ def make(
     file_layout: str | None,
 ) -> None:
     """Make phantom cases: slides, manifest.csv and truth.json. The same seed makes the same bytes."""
-    from workflows.phantom.cohort import draw_case, write_cases
+    from workflows.phantom.drawing.cohort import draw_case, write_cases
 
     fixed: dict[str, object] = {
         "lesion_mm": lesion_mm,
@@ -140,7 +140,7 @@ def calibrate(model: str, out: Path, parts: int, workers: int, json_log: bool) -
     """Calibrate the confidence of a checkpoint on phantoms. OUT counts once it lies beside the checkpoint."""
     import tempfile
 
-    from workflows.phantom.sureness import calibrate as read_and_fit
+    from workflows.phantom.measuring.confidence import calibrate as read_and_fit
     from wsi_pipeline.cli.display import showing
 
     if not out.absolute().parent.is_dir():
@@ -172,8 +172,8 @@ def train(out: Path, work: Path, workers: int, quick: bool, json_log: bool) -> N
     """Train the phantom checkpoint again, with fixed seeds: about three hours on two cores. A stopped run goes on."""
     import json
 
-    from workflows.phantom.recipe import QUICK, Recipe
-    from workflows.phantom.train import train as train_recipe
+    from workflows.phantom.training.recipe import QUICK, Recipe
+    from workflows.phantom.training.train import train as train_recipe
     from wsi_pipeline.cli.display import showing
 
     with showing(json_log):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +18,13 @@ from reporters.plan import SlideShare, Window
 from reporters.schema import PartReport
 from reporters.sequence import ReadTokens, Sequence
 from workflows.checkpoints import Model
-from workflows.phantom.cohort import MAX_SLIDES, PhantomCase, PhantomPart, draw_case, write_cases
-from workflows.phantom.contents import MOST
-from workflows.phantom.evaluate import one_thread
-from workflows.phantom.layout import lay_out
-from workflows.phantom.lessons import shows_lesion
-from workflows.phantom.painting import paint
-from workflows.phantom.pool import content_shares
-from workflows.phantom.reading import ReadCase, read_case
+from workflows.phantom.drawing.cohort import MAX_SLIDES, PhantomCase, PhantomPart, draw_case, write_cases
+from workflows.phantom.drawing.contents import MOST
+from workflows.phantom.drawing.layout import lay_out
+from workflows.phantom.drawing.painting import paint
+from workflows.phantom.drawing.pool import content_shares, shows_lesion
+from workflows.phantom.measuring.processes import single_core_processes
+from workflows.phantom.measuring.reading import ReadCase, read_case
 from wsi_pipeline.cases import Part
 from wsi_pipeline.settings import ModelSettings
 from wsi_pipeline.store.tokens import TokenStore
@@ -66,7 +63,7 @@ def measure_evidence(work: Path, seed: int, parts: int, model: str, workers: int
     """
     sizes = range(_FEWEST_SLIDES, MAX_SLIDES + 1)
     cases = [draw_case(seed + n, "test", slides=sizes[n % len(sizes)], extent="focal") for n in range(parts)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+    with single_core_processes(workers) as pool:
         yield from pool.map(_measure_one, [work] * parts, cases, [model] * parts)
 
 

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workflows.phantom.contents import CONTENTS
-from workflows.phantom.labels import Labelled, cell_targets
+from workflows.phantom.drawing.contents import CONTENTS
+from workflows.phantom.drawing.pool import CELLS
 from workflows.phantom.pathology import ORGANS
-from workflows.phantom.pool import CELLS
-from workflows.phantom.sheets import Sheets
+from workflows.phantom.training.labels import Labelled, cell_targets
+from workflows.phantom.training.sheets import Sheets
 
 _MIXED = 0.5
 """Share of patches that hold quarters of another one of the same organ."""

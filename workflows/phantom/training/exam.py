@@ -7,11 +7,11 @@ import torch
 
 from reporters.training.tower import CellClassifier
 from reporters.training.writer import WriterTrainer
-from workflows.phantom.examples import as_pixels
-from workflows.phantom.labels import CLASSES, Labelled, cell_targets
-from workflows.phantom.lessons import LearntSlide, Lessons
+from workflows.phantom.drawing.cohort import BUCKETS
 from workflows.phantom.pathology import ORGANS
-from workflows.phantom.scoring import BUCKETS
+from workflows.phantom.training.examples import as_pixels
+from workflows.phantom.training.labels import CLASSES, Labelled, cell_targets
+from workflows.phantom.training.lessons import LearntSlide, Lessons
 
 
 @torch.inference_mode()

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workflows.phantom.labels import CLASSES, number_of
+from workflows.phantom.drawing.pool import PoolSlide
+from workflows.phantom.measuring.scoring import Said, all_benign
 from workflows.phantom.pathology import VERSION, Organ
-from workflows.phantom.pool import PoolSlide
-from workflows.phantom.scoring import Said, all_benign
+from workflows.phantom.training.labels import CLASSES, number_of
 from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
 

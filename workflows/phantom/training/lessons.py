@@ -16,16 +16,14 @@ from numpy.typing import NDArray
 from reporters.merging import list_findings
 from reporters.profiles import Profile
 from reporters.training.writer import TrainingCase, Truth
-from workflows.phantom.cohort import MAX_SLIDES, draw_findings
-from workflows.phantom.labels import CLASSES, number_of
-from workflows.phantom.layout import SHOWN_FROM
+from workflows.phantom.drawing.cohort import MAX_SLIDES, draw_findings
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
-from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
+from workflows.phantom.training.labels import CLASSES, number_of
+from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, merged_report, write_report
 from wsi_pipeline.models.pixels import pool_grid
 
 Rows = NDArray[np.float16]
 
-_NOTHING_BELOW = 0.005
 _WHOLE = 0.3
 """Share of slides that are taken as they are."""
 _SLIDES, _MOST_PARTS = {1: 40, 4: 24}, 12
@@ -58,16 +56,6 @@ class LearntSlide:
     tokens: tuple[Rows, ...]
     lesion: NDArray[np.bool_]
     clear: NDArray[np.bool_]
-
-
-def shows_lesion(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(n,) from (n, cells, cells) shares."""
-    return np.asarray(shares.mean((1, 2)) > SHOWN_FROM)
-
-
-def shows_nothing(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(n,) from (n, cells, cells) shares; a sliver of a lesion is neither a lesion nor nothing."""
-    return np.asarray(shares.mean((1, 2)) < _NOTHING_BELOW)
 
 
 @dataclass(frozen=True)
@@ -235,15 +223,3 @@ class Lessons:
 
 def _numbered_from(first: int, findings: tuple[PartFinding, ...]) -> tuple[PartFinding, ...]:
     return tuple(replace(f, slides=tuple(n + first - 1 for n in f.slides)) for f in findings)
-
-
-def merged_report(organ: Organ, windows: int, findings: tuple[PartFinding, ...]) -> str:
-    """What merging so many windows of a slide each should say: the conclusion, citing findings instead of slides."""
-    head = f"{organ.name}, {organ.procedure};"
-    if not findings:
-        return f"{head}\n- {organ.benign.text} {_cited(range(1, windows + 1))}"
-    return "\n".join([head, *(f"- {f} {_cited(f.slides)}" for f in findings)])
-
-
-def _cited(numbers: range | tuple[int, ...]) -> str:
-    return f"[{', '.join(f'F{n}' for n in numbers)}]"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from reporters.confidence import PHANTOM_DOMAIN, Calibration
 from reporters.training.calibration import fit_calibration
-from workflows.phantom.cohort import PhantomCase, draw_case, write_cases
-from workflows.phantom.evaluate import WHOLE, answered_in_report, one_thread
-from workflows.phantom.reading import read_case
-from workflows.phantom.scoring import NOTHING, score
+from workflows.phantom.drawing.cohort import PhantomCase, draw_case, write_cases
+from workflows.phantom.measuring.processes import single_core_processes
+from workflows.phantom.measuring.reading import read_case
+from workflows.phantom.measuring.reports import WHOLE
+from workflows.phantom.measuring.said import answered_in_report
+from workflows.phantom.measuring.scoring import NOTHING, score
 from workflows.phantom.seeds import Split
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
@@ -76,7 +76,7 @@ def read_answers(
     """
     turns = [(contrasts[n % len(contrasts)], SLIDES[n // len(contrasts) % len(SLIDES)]) for n in range(parts)]
     cases = [draw_case(seed + n, split, slides=s, contrast=c) for n, (c, s) in enumerate(turns)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+    with single_core_processes(workers) as pool:
         read = pool.map(_read, [work] * parts, cases, [c for c, _ in turns], [model] * parts)
         for done, answer in enumerate(read, 1):
             emit("phantom.read", done=done, total=parts)

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilers.tile import ALGORITHM, tile
-from workflows.phantom.cohort import draw_slide
-from workflows.phantom.contents import CONTENTS, MOST
-from workflows.phantom.layout import SlideSpec, lay_out
-from workflows.phantom.painting import paint
+from workflows.phantom.drawing.cohort import draw_slide
+from workflows.phantom.drawing.contents import CONTENTS, MOST
+from workflows.phantom.drawing.layout import SHOWN_FROM, SlideSpec, lay_out
+from workflows.phantom.drawing.painting import paint
+from workflows.phantom.drawing.slide import scan_painting, write_slide
+from workflows.phantom.drawing.tissue import FIELD_MPP
 from workflows.phantom.pathology import ORGANS, VERSION, Diagnosis, Organ, organ_named
 from workflows.phantom.seeds import Split, case_seed, slide_seed
-from workflows.phantom.slide import scan_painting, write_slide
-from workflows.phantom.tissue import FIELD_MPP
 from workflows.phantom.wording import Extent
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.settings import TileSettings
@@ -27,6 +27,8 @@ from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
 
 _MOST_PER_KIND = 10_000
+_NOTHING_BELOW = 0.005
+"""Share of a patch."""
 CELLS = 4
 """Truth is kept per patch on a CELLS × CELLS grid, as fine as the model's native tokens."""
 
@@ -134,3 +136,13 @@ def content_shares(content: NDArray[np.uint8], store: PatchStore, mpp: float) ->
         area = corner[:, 1:, 1:] - corner[:, :-1, 1:] - corner[:, 1:, :-1] + corner[:, :-1, :-1]
         shares[..., number] = area / cell**2
     return shares
+
+
+def shows_lesion(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(n,) from (n, cells, cells) shares."""
+    return np.asarray(shares.mean((1, 2)) > SHOWN_FROM)
+
+
+def shows_nothing(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(n,) from (n, cells, cells) shares; a sliver of a lesion is neither a lesion nor nothing."""
+    return np.asarray(shares.mean((1, 2)) < _NOTHING_BELOW)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-from workflows.phantom.pathology import VERSION
-from workflows.phantom.tissue import (
+from workflows.phantom.drawing.tissue import (
     FIELD_MPP,
     NUCLEUS_AREA,
     NUCLEUS_HAEM,
@@ -20,6 +19,7 @@ from workflows.phantom.tissue import (
     Stains,
     smooth_noise,
 )
+from workflows.phantom.pathology import VERSION
 
 _BAND_UM = 128
 """Few enough rows that a band stays in the cache."""

@@ -9,11 +9,11 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from workflows.phantom.aperio import MARKER, describe_page
-from workflows.phantom.layout import Layout, SlideSpec, lay_out
-from workflows.phantom.painting import Painting, paint
+from workflows.phantom.drawing.aperio import MARKER, describe_page
+from workflows.phantom.drawing.layout import Layout, SlideSpec, lay_out
+from workflows.phantom.drawing.painting import Painting, paint
+from workflows.phantom.drawing.scanner import draw_scanner, scan
 from workflows.phantom.pathology import VERSION
-from workflows.phantom.scanner import draw_scanner, scan
 
 
 def make_slide(path: Path, spec: SlideSpec) -> Layout:

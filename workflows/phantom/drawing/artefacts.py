@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workflows.phantom.tissue import FIELD_MPP, Field, Stains, smooth_noise
+from workflows.phantom.drawing.tissue import FIELD_MPP, Field, Stains, smooth_noise
 
 Mask = NDArray[np.bool_]
 INKS = {"blue": (1.1, 0.6, 0.15), "green": (1.0, 0.3, 0.8), "black": (0.9, 0.9, 0.9), "red": (0.1, 1.0, 0.8)}

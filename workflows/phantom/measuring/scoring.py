@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from workflows.phantom.cohort import MAX_SLIDES, PhantomPart
+from workflows.phantom.drawing.cohort import BUCKETS, PhantomPart
 from workflows.phantom.pathology import Organ
 from workflows.phantom.wording import slide_lines
-
-BUCKETS = {"1": (1, 1), "2-5": (2, 5), "6-12": (6, MAX_SLIDES)}
-"""Slides per part, as results are told."""
 
 
 @dataclass(frozen=True)

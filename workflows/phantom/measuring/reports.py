@@ -9,23 +9,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from reporters.answers import PartDraft
 from reporters.draft import draft_part
-from reporters.schema import PartReport, Sentence
 from workflows.checkpoints import Model
-from workflows.phantom.cohort import PhantomCase, PhantomPart, draw_case, write_cases
-from workflows.phantom.reading import ReadCase, read_case
-from workflows.phantom.scoring import BUCKETS, NOTHING, Said, Score, all_benign, score
+from workflows.phantom.drawing.cohort import BUCKETS, PhantomCase, PhantomPart, draw_case, write_cases
+from workflows.phantom.measuring.processes import single_core_processes
+from workflows.phantom.measuring.reading import ReadCase, read_case
+from workflows.phantom.measuring.said import said_in_draft, said_in_report
+from workflows.phantom.measuring.scoring import NOTHING, Said, Score, all_benign, score
+from workflows.phantom.measuring.shortcuts import Shortcut, said_by
 from workflows.phantom.seeds import require
-from workflows.phantom.shortcuts import Shortcut, said_by
 from wsi_pipeline.cases import Part
 from wsi_pipeline.settings import ModelSettings, RunSettings
 from wsi_pipeline.store.patches import PatchStore
@@ -105,16 +104,9 @@ def measure(
         ValueError: a slide that a model may have been tuned on.
     """
     require("test", (spec.seed for case in cases for part in case.parts for spec in part.slides))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+    with single_core_processes(workers) as pool:
         beside = [readers if compared is None or n < compared else None for n in range(len(cases))]
         yield from pool.map(_measure_one, [work] * len(cases), cases, [readers.model] * len(cases), beside)
-
-
-def one_thread() -> None:
-    """One core per worker process."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 @lru_cache(maxsize=2)
@@ -193,33 +185,6 @@ def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder:
         return NOTHING
     seen = tuple(int(n) for n in draft.unparsed[1].removeprefix("Seen on: ").split(","))
     return Said(draft.specimen, ((draft.unparsed[0], "", seen),))
-
-
-def said_in_report(part: PartReport, names: Sequence[str]) -> Said:
-    """What a part of a report says; slides are numbered by their place in `names`."""
-    said = _said(part.specimen, part.diagnosis, names)
-    told = {f.slides[0]: " ".join(s.text for s in f.sentences) for f in part.findings if len(f.slides) == 1}
-    abstained = bool(part.confidence and part.confidence.abstained)
-    lines = tuple(told.get(name, "") for name in names)
-    return replace(said, lines=lines, contradicts=bool(part.remarks), abstained=abstained)
-
-
-def answered_in_report(part: PartReport, names: Sequence[str]) -> Said:
-    """The same, or what an abstaining model leaned to: what its confidence is about."""
-    return _said(part.specimen, part.answer, names)
-
-
-def said_in_draft(draft: PartDraft, names: Sequence[str]) -> Said:
-    """The same of a draft."""
-    return _said(draft.specimen, draft.diagnosis, names)
-
-
-def _said(specimen: str | None, diagnosis: Sequence[Sentence], names: Sequence[str]) -> Said:
-    found = []
-    for sentence in diagnosis:
-        text, _, extent = sentence.text.partition("; ")
-        found.append((text, extent, tuple(sorted(names.index(slide) + 1 for slide in sentence.seen_on))))
-    return Said(specimen, tuple(found))
 
 
 def save(scores: Sequence[Score], path: Path) -> None:

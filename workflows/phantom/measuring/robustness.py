@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
-from workflows.phantom.cohort import PhantomPart, draw_case
-from workflows.phantom.evaluate import one_thread, said_in_report
-from workflows.phantom.layout import SlideSpec
-from workflows.phantom.reading import read_case
-from workflows.phantom.scoring import NOTHING, Said
-from workflows.phantom.slide import make_slide
+from workflows.phantom.drawing.cohort import PhantomPart, draw_case
+from workflows.phantom.drawing.layout import SlideSpec
+from workflows.phantom.drawing.slide import make_slide
+from workflows.phantom.measuring.processes import single_core_processes
+from workflows.phantom.measuring.reading import read_case
+from workflows.phantom.measuring.said import said_in_report
+from workflows.phantom.measuring.scoring import NOTHING, Said
 from wsi_pipeline.settings import ModelSettings
 
 
@@ -68,7 +67,7 @@ def measure_robustness(
         handlings: which.
     """
     drawn = [draw_case(seed + n, "test", slides=2 + n % 4).parts[0] for n in range(parts)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+    with single_core_processes(workers) as pool:
         yield from pool.map(_compare, [work] * parts, range(parts), drawn, [model] * parts, [handlings] * parts)
 
 

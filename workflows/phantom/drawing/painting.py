@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workflows.phantom import artefacts
-from workflows.phantom.contents import REDRAWN, artefact, mimic_of
-from workflows.phantom.layout import Layout, SlideSpec, blob
+from workflows.phantom.drawing import artefacts
+from workflows.phantom.drawing.contents import REDRAWN, artefact, mimic_of
+from workflows.phantom.drawing.layout import Layout, SlideSpec, blob
+from workflows.phantom.drawing.tissue import Field, Stains, Window, draw, match_light, varied
 from workflows.phantom.pathology import VERSION, Motif, Organ, organ_named
-from workflows.phantom.tissue import Field, Stains, Window, draw, match_light, varied
 
 MIMICS = (0, 4)
 """Range of the number of foci that look like a lesion on a slide with distractors."""

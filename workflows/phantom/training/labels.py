@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflows.phantom import artefacts
-from workflows.phantom.contents import CONTENTS, MOST, REDRAWN, artefact, mimic_of
+from workflows.phantom.drawing import artefacts
+from workflows.phantom.drawing.contents import CONTENTS, MOST, REDRAWN, artefact, mimic_of
+from workflows.phantom.drawing.pool import PoolSlide
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
-from workflows.phantom.pool import PoolSlide
 from wsi_pipeline.models.pixels import pool_grid, resize
 from wsi_pipeline.store.patches import PatchStore
 

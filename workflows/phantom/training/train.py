@@ -19,19 +19,19 @@ from reporters.training.build import Shape, build_model, build_tokenizer, save_c
 from reporters.training.tower import train_tower, whiten
 from reporters.training.writer import WriterTrainer
 from tilers.tile import ALGORITHM as TILING
-from workflows.phantom.card import model_card
-from workflows.phantom.cohort import MAX_SLIDES
-from workflows.phantom.exam import exact_reports, patch_accuracy
-from workflows.phantom.examples import as_pixels, examples, turned
-from workflows.phantom.labels import CLASSES, TOWER_CLASSES, labelled_pool, small_patches
-from workflows.phantom.layout import lay_out, patches_showing
-from workflows.phantom.lessons import LearntSlide, Lessons, merged_report, shows_lesion, shows_nothing
+from workflows.phantom.drawing.cohort import MAX_SLIDES
+from workflows.phantom.drawing.layout import lay_out, patches_showing
+from workflows.phantom.drawing.pool import PoolSlide, build_pool, pool_specs, shows_lesion, shows_nothing
 from workflows.phantom.pathology import ORGANS, VERSION
-from workflows.phantom.pool import PoolSlide, build_pool, pool_specs
-from workflows.phantom.recipe import Recipe
 from workflows.phantom.seeds import Split, require
-from workflows.phantom.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, join, make_sheets
-from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, write_report
+from workflows.phantom.training.card import model_card
+from workflows.phantom.training.exam import exact_reports, patch_accuracy
+from workflows.phantom.training.examples import as_pixels, examples, turned
+from workflows.phantom.training.labels import CLASSES, TOWER_CLASSES, labelled_pool, small_patches
+from workflows.phantom.training.lessons import LearntSlide, Lessons
+from workflows.phantom.training.recipe import Recipe
+from workflows.phantom.training.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, join, make_sheets
+from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, merged_report, write_report
 from wsi_pipeline.events import emit
 from wsi_pipeline.models.checkpoint import FIGURES
 from wsi_pipeline.models.pixels import pool_grid

@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from workflows.phantom.aperio import describe_page
+from workflows.phantom.drawing.aperio import describe_page
 
 _EDGE = 768
 """Pixels of a patch at 1 µm/px."""

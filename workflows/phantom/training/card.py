@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflows.phantom.lessons import LARGE_PATCHES
+from workflows.phantom.training.lessons import LARGE_PATCHES
 
 _CARD = """\
 # Phantom checkpoint
@@ -18,7 +18,7 @@ job run offline and its quality measurable.
 
 ## How it was made
 
-`wsi-pipeline phantom train --out FOLDER` with the defaults (`workflows/phantom/recipe.py`), phantom version
+`wsi-pipeline phantom train --out FOLDER` with the defaults (`workflows/phantom/training/recipe.py`), phantom version
 {phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min, writer {writer} min (slides
 that an earlier, stopped run had made are not counted).
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from workflows.phantom import artefacts
-from workflows.phantom.layout import SlideSpec, lay_out
+from workflows.phantom.drawing import artefacts
+from workflows.phantom.drawing.layout import SlideSpec, lay_out
+from workflows.phantom.drawing.slide import render, write_slide
+from workflows.phantom.drawing.tissue import FIELD_MPP, Field, smooth_noise
 from workflows.phantom.pathology import ORGANS
-from workflows.phantom.slide import render, write_slide
-from workflows.phantom.tissue import FIELD_MPP, Field, smooth_noise
 
 Mask = NDArray[np.bool_]
 

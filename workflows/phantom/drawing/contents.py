@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workflows.phantom import artefacts
+from workflows.phantom.drawing import artefacts
 from workflows.phantom.pathology import ORGANS
 
 MOST = max(len(organ.diagnoses) for organ in ORGANS)

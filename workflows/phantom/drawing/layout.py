@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from workflows.phantom.drawing.tissue import FIELD_MPP, smooth_noise
 from workflows.phantom.pathology import VERSION, organ_named
-from workflows.phantom.tissue import FIELD_MPP, smooth_noise
 
 PATCH_UM = 768
 """Edge of the squares that extents are counted in."""

@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from workflows.phantom.layout import Focus, SlideSpec, lay_out, patches_showing
+from workflows.phantom.drawing.layout import Focus, SlideSpec, lay_out, patches_showing
+from workflows.phantom.drawing.slide import make_slide
+from workflows.phantom.drawing.tissue import FIELD_MPP
 from workflows.phantom.pathology import ORGANS, VERSION, Diagnosis, Organ
 from workflows.phantom.seeds import Split, case_seed, slide_seed, split_of
-from workflows.phantom.slide import make_slide
-from workflows.phantom.tissue import FIELD_MPP
 from workflows.phantom.wording import EXTENSIVE_PATCHES, FOCAL_PATCHES, Extent, PartFinding, write_report
 
 MAX_SLIDES = 12
+BUCKETS = {"1": (1, 1), "2-5": (2, 5), "6-12": (6, MAX_SLIDES)}
+"""Slides per part, as results are told."""
 
 _SMALLEST_MM2 = 0.15
 """Less of a lesion than this would be luck to see."""

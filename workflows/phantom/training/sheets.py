@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workflows.phantom.layout import Focus, SlideSpec, lay_out
-from workflows.phantom.painting import MIMICS, paint
+from workflows.phantom.drawing.layout import Focus, SlideSpec, lay_out
+from workflows.phantom.drawing.painting import MIMICS, paint
+from workflows.phantom.drawing.pool import draw_contrast
+from workflows.phantom.drawing.slide import scan_painting
+from workflows.phantom.drawing.tissue import FIELD_MPP
 from workflows.phantom.pathology import ORGANS, VERSION
-from workflows.phantom.pool import draw_contrast
 from workflows.phantom.seeds import Split, case_seed, slide_seed
-from workflows.phantom.slide import scan_painting
-from workflows.phantom.tissue import FIELD_MPP
 from wsi_pipeline.models.pixels import resize
 
 _MPP = 2.0
@@ -62,7 +62,7 @@ class Sheets:
     Attributes:
         images: (n, side, side, 3) uint8.
         organs: (n,) place in `ORGANS`.
-        content: (n, side, side) uint8, what of the organ each pixel shows (`workflows.phantom.contents`).
+        content: (n, side, side) uint8, what of the organ each pixel shows (`workflows.phantom.drawing.contents`).
     """
 
     images: NDArray[np.uint8]

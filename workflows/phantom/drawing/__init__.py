@@ -1,0 +1,1 @@
+"""Phantom slides and cases, from a seed to files, patches and their truth."""
