@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reporters.evidence import PatchPlace, attended, attention_shares, in_turn
-from reporters.parse import Conclusion, Lines, Span, parse_lines, sentences
+from reporters.parse import Conclusion, Lines, Span, parse_lines, plain, sentences
 from reporters.plan import PartPlan, Window
 from reporters.schema import Evidence, Finding, Sentence
 from reporters.writer import Draft
@@ -136,7 +136,7 @@ def from_text(name: str, window: Window, draft: Draft, places: Sequence[PatchPla
 
 def _sentence(draft: Draft, span: Span, places: Sequence[PatchPlace], most: int) -> Sentence:
     evidence = attended(draft, span, places, most)
-    return Sentence(text=span.text, method="attention" if evidence else "none", evidence=evidence)
+    return Sentence(text=plain(span.text), method="attention" if evidence else "none", evidence=evidence)
 
 
 def inherited(text: str, evidence: tuple[Evidence, ...], cites: tuple[str, ...]) -> Sentence:

@@ -119,7 +119,10 @@ def _draft_text(
     if len(findings) == 1:
         only = findings[0]
         reason = None if only.sentences else "the checkpoint wrote nothing"
-        return PartDraft(only.sentences, reason, unparsed=cut_note(read[0][0]), logprob=read[0][0].logprob)
+        draft = read[0][0]
+        return PartDraft(
+            only.sentences, reason, unparsed=cut_note(draft), logprob=draft.logprob, truncated=draft.truncated
+        )
     return _with_windows(merge_texts(part, findings, writer, settings), read)
 
 

@@ -41,8 +41,12 @@ def _remarks(store: PatchStore) -> tuple[str, ...]:
     """The verdict on a slide's quality, and how much of its tissue no patch holds."""
     if not len(store):
         return ()
-    left = store.facts.tissue_left_mm2 / max(store.facts.tissue_mm2, 1e-9)
-    slivers = (f"{left:.1%} of the tissue lies in no patch (slivers below the threshold)",) if left >= 0.005 else ()
+    left = store.facts.tissue_left
+    slivers = (
+        (f"{left:.1%} of the tissue lies in no patch (what fills a patch too little, --min-tissue)",)
+        if left >= 0.005
+        else ()
+    )
     objections = tuple(
         f"{share:.0%} of patches {WORDS[what]}"
         for what, hit in verdicts(store.quality).items()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from reporters.answers import CUT, PartDraft, cut_note, inherited
 from reporters.evidence import in_turn
 from reporters.instructions import merge_instruction
-from reporters.parse import citations, parse_lines, sentences
+from reporters.parse import citations, cited_within, parse_lines, plain, sentences
 from reporters.plan import Window
 from reporters.schema import Finding, Sentence
 from reporters.writer import Writer
@@ -75,8 +75,8 @@ def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, se
     lines = parse_lines(draft.text) if profile.answer == "lines" else None
     known = {f.id: f for f in findings}
     diagnosis = []
-    for said in lines.conclusions if lines else sentences(draft.text):
-        text, cited = citations(said.text, set(known))
+    for said in lines.conclusions if lines else sentences(cited_within(draft.text)):
+        text, cited = citations(plain(said.text), set(known))
         about = {i: _about(known[i], text) for i in cited}
         basis = [(known[i], s) for i, said_there in about.items() for s in said_there]
         pieces = [[e for s in said_there for e in s.evidence] for said_there in about.values()]
@@ -91,9 +91,16 @@ def _merged(part: Part, findings: list[Finding], listed: str, writer: Writer, se
     rest = (*(lines.rest if lines else ()), *cut_note(draft))
     specimen = lines.specimen if lines else None
     listed_below = _uncited(findings, used)
+    remarks = _resting_on_nothing(diagnosis)
     return PartDraft(
-        tuple(diagnosis), nothing, specimen, listed_below, (), rest, draft.logprob, truncated=draft.truncated
+        tuple(diagnosis), nothing, specimen, listed_below, remarks, rest, draft.logprob, truncated=draft.truncated
     )
+
+
+def _resting_on_nothing(diagnosis: Sequence[Sentence]) -> tuple[str, ...]:
+    """The instruction asks for citations; sentences without any may be invented."""
+    count = sum(not sentence.cites for sentence in diagnosis)
+    return (f"{count} of {len(diagnosis)} sentences of the diagnosis cite no finding.",) if count else ()
 
 
 def _about(finding: Finding, text: str) -> tuple[Sentence, ...]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SENTENCE = re.compile(r"[^\n]+?(?:[.!?](?=\s|$)|\n|$)")
+_STOP = re.compile(r"[.!?](?=\s|$)")
+_GOES_ON = re.compile(r"(^\W*\d{1,2}|\b(approx|ca|cf|dr|e\.g|i\.e|incl|resp|vs))\.$", re.IGNORECASE)
+"""Numbers of a list and abbreviations, whose full stop ends nothing."""
+_BULLET = re.compile(r"(?:[*#>•-]+\s+)*")
 _LINE = re.compile(r"^Slide (\d+): (.+)$")
 _SPECIMEN = re.compile(r"^(.+);$")
 _CONCLUSION = re.compile(r"^- (.+)$")
 _SHOWN_ON = re.compile(r"^(.*\S); slides? (\d+(?:, ?\d+)*)$")
-_CITES = re.compile(r"\[([^\]]*)\]")
+_GROUP = r"[\[(]\s*F\d+(?:[\s,;&–-]|and\b|to\b|F?\d+)*[\])]"
+_CITES = re.compile(_GROUP)
+_CITED_AFTER = re.compile(rf"([.!?])((?:\s*{_GROUP})+)")
+_ID, _RANGE = re.compile(r"F\d+"), re.compile(r"F(\d+)\s*(?:-|–|to)\s*F?(\d+)")
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,31 @@ class Lines:
 
 
 def sentences(text: str) -> list[Span]:
-    """Sentences and lines of free text."""
-    found = []
-    for match in _SENTENCE.finditer(text):
-        piece = match.group().strip()
-        if piece:
-            start = match.start() + match.group().index(piece)
-            found.append(Span(piece, start, start + len(piece)))
+    """Sentences and lines of free text, without bullets; what holds no letter and no figure is none."""
+    found: list[Span] = []
+    position = 0
+    for line in text.split("\n"):
+        first = 0
+        for stop in [*(match.end() for match in _STOP.finditer(line)), len(line)]:
+            if stop == len(line) or not _GOES_ON.search(line[first:stop]):
+                found += _span(line[first:stop], position + first)
+                first = stop
+        position += len(line) + 1
     return found
+
+
+def _span(piece: str, start: int) -> list[Span]:
+    stripped = piece.lstrip()
+    start += len(piece) - len(stripped)
+    bullets = _BULLET.match(stripped)
+    offset = bullets.end() if bullets else 0
+    text = stripped[offset:].rstrip()
+    return [Span(text, start + offset, start + offset + len(text))] if re.search(r"\w", text) else []
+
+
+def plain(text: str) -> str:
+    """Without the asterisks that Markdown emphasises with."""
+    return text.replace("**", "")
 
 
 def parse_lines(text: str) -> Lines:
@@ -82,16 +105,40 @@ def _conclusion(text: str, line: Span) -> Conclusion:
     return Conclusion(match[1] if match else text, line.start, line.stop, slides)
 
 
+def cited_within(text: str) -> str:
+    """Citations behind a full stop, as in `Cancer. [F2] Glands. [F1]`, moved before it: they belong to what ends there.
+
+    A text that begins with a citation has all of them before what they belong to, and stays.
+    """
+    if _CITES.match(text.strip()):
+        return text
+    return _CITED_AFTER.sub(lambda match: f" {match[2].strip()}{match[1]}", text)
+
+
 def citations(sentence: str, known: set[str]) -> tuple[str, tuple[str, ...]]:
-    """A sentence without its `[F1, F3]`, and the known ids in them; unknown ids stay in the text."""
+    """A sentence without its `[F1, F3]`, `[F1-F3]` or `(F1 and F3)`, and the ids in them.
+
+    A group with an id that is not known stays in the text and cites nothing.
+    """
     cited: list[str] = []
 
     def take(match: re.Match[str]) -> str:
-        ids = [piece.strip() for piece in match[1].split(",")]
-        if not ids or any(i not in known for i in ids):
+        ids = _ids(match[0])
+        if any(i not in known for i in ids):
             return match[0]
         cited.extend(i for i in ids if i not in cited)
         return ""
 
     text = re.sub(r"\s+([.;,])", r"\1", _CITES.sub(take, sentence)).strip()
     return text, tuple(cited)
+
+
+def _ids(group: str) -> list[str]:
+    """Of a citation, in its order, those between the ends of a range included."""
+
+    def all_of(match: re.Match[str]) -> str:
+        first, last = int(match[1]), int(match[2])
+        # a range as long as this is none
+        return " ".join(f"F{n}" for n in range(first, last + 1)) if first < last < first + 1000 else match[0]
+
+    return list(_ID.findall(_RANGE.sub(all_of, group)))

@@ -10,7 +10,9 @@ from reporters.schema import Completeness, Sentence
 _NEGATIVE = re.compile(
     r"\b(no|non\w*|not|none|nor|nil|zero|neither|never|cannot|without|negative|absen(t|ce)|lack(s|ing)?|devoid|free|"
     r"clear|benign|normal|healthy|unremarkable|uninvolved|unlikely|reactive|within normal limits|fail(s|ed|ure)? to|"
-    r"rul(e[sd]?|ing) out|exclu(de[sd]?|ding|sion)|(0|zero) ?(/|of) ?\d+|[cpyra]*[NM]0)\b"
+    r"rul(e[sd]?|ing) out|exclu(de[sd]?|ding|sion)|(0|zero) ?(/|of) ?\d+|[cpyra]*[NMRLV]0|Pn0|preserved|unaffected|"
+    r"spared|intact|inconspicuous|typical|physiologic(al)?|only|"
+    r"complete(ly)? (excised|resected|removed|excision|resection))\b"
     r"|n['’]t\b",
     re.IGNORECASE,
 )

@@ -10,7 +10,7 @@ from reporters.plan import PartPlan
 
 SCHEMA = 4
 
-ALGORITHM = 7
+ALGORITHM = 8
 """Raised whenever the same tokens and settings would give another report."""
 
 NOTICE = (

@@ -37,7 +37,10 @@ def resolve(path: Location, reader: Reader, manifest_mpp: float | None, settings
     warnings: list[str] = []
     power = reader.objective_power
     if settings.force_mpp is not None:
-        return Resolution(settings.force_mpp, "--force-mpp")
+        stated = manifest_mpp or (sum(reader.mpp_xy) / 2 if reader.mpp_xy else None)
+        if stated and abs(settings.force_mpp / stated - 1) > _ASPECT_TOLERANCE:
+            warnings.append(f"{stated:g} µm/px is stated; --force-mpp {settings.force_mpp:g} counts")
+        return Resolution(settings.force_mpp, "--force-mpp", tuple(warnings))
     if manifest_mpp is not None:
         return Resolution(manifest_mpp, "manifest")
     if reader.mpp_xy is not None:

@@ -102,7 +102,8 @@ def survey(slide: Slide, settings: TileSettings, threads: int = 1) -> Survey:
 def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int) -> Survey:
     reader = opened.reader
     resolution = resolve(slide.path, reader, slide.mpp, settings)
-    if is_upsampling(resolution.mpp, settings.mpp) and not settings.allow_upsampling:
+    upsampling = is_upsampling(resolution.mpp, settings.mpp)
+    if upsampling and not settings.allow_upsampling:
         raise SlideError(
             slide.path,
             f"has {resolution.mpp:g} µm/px ({resolution.source}), coarser than the target {settings.mpp:g}",
@@ -112,6 +113,8 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int) 
     if overview.undecodable.all():
         raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
     warnings = list(resolution.warnings)
+    if upsampling:
+        warnings.append(f"{resolution.mpp:g} µm/px, coarser than {settings.mpp:g}: pixels between are invented")
     if slide.mask:
         mask = read_mask(slide.mask, reader, overview) & ~overview.undecodable
     elif is_dark_field(overview.image):

@@ -245,6 +245,7 @@ def _read(slide: Slide, store: PatchStore) -> SlideOutcome:
         patches=len(store),
         unreadable=facts.patches_unreadable,
         disagreeing=facts.patches_disagreeing,
+        tissue_left=facts.tissue_left,
     )
     if len(store):
         return read

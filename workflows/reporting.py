@@ -148,8 +148,10 @@ def _confidence(part: Part, draft: PartDraft, work: Work) -> Confidence | None:
         return None
     if not completeness_of(part, work.outcomes, plan).complete:
         return None
-    # no calibration tells which patches were fine, or how long sequences were
-    if plan.strategy == "mixed" or work.settings.model.context_tokens is not None:
+    # no calibration tells which patches were fine, how long sequences were, or of what power slides were not
+    tile = work.settings.tile
+    otherwise = (plan.strategy == "mixed", work.settings.model.context_tokens, tile.force_mpp, tile.allow_upsampling)
+    if any(otherwise):
         return None
     phantom = all(store.facts.phantom for store in work.stores.values())
     domain = PHANTOM_DOMAIN if phantom else work.settings.report.domain

@@ -181,6 +181,16 @@ def test_windows_are_merged_by_a_pass_that_cites() -> None:
     assert first.seen_on == ("s1",)
 
 
+def test_a_citation_behind_the_full_stop_stays_with_its_sentence() -> None:
+    writer = Told("Glands.", "Necrosis.", "Carcinoma. [F2] Elsewhere glands. [F1] Unsure.", answer="text")
+    draft = drafted(writer, windows=True)
+    assert [(s.text, s.cites) for s in draft.diagnosis] == [
+        ("Carcinoma.", ("F2",)), ("Elsewhere glands.", ("F1",)), ("Unsure.", ()),
+    ]  # fmt: skip
+    assert draft.diagnosis[0].seen_on == ("s1",)
+    assert draft.remarks == ("1 of 3 sentences of the diagnosis cite no finding.",)
+
+
 def test_windows_of_lines_are_merged_without_the_names_of_slides() -> None:
     one = "Slide 1: Cancer; focal\nColon, biopsy;\n- Cancer; focal; slide 1"
     two = "Slide 1: Normal\nColon, biopsy;\n- Normal"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reporters.evidence import PatchPlace, attended, strongest
-from reporters.parse import Span, citations, parse_lines, sentences
+from reporters.parse import Span, citations, cited_within, parse_lines, plain, sentences
 from reporters.safety import WITHHELD, is_negative, withhold
 from reporters.schema import Completeness, Evidence, Sentence
 from reporters.writer import Draft
@@ -58,6 +58,35 @@ def test_sentences_and_citations() -> None:
     assert citations(spans[1].text, {"F1"}) == ("Margins are free [F9].", ())
 
 
+@pytest.mark.parametrize(
+    ("group", "ids"),
+    [
+        ("[F1-F3]", ("F1", "F2", "F3")), ("[F1–3]", ("F1", "F2", "F3")), ("[F1, F2, and F4]", ("F1", "F2", "F4")),
+        ("(F2)", ("F2",)), ("[F3; F1]", ("F3", "F1")), ("[F1] [F2]", ("F1", "F2")),
+        ("[F2 to F9]", ()), ("(see F2)", ()),
+    ],
+)  # fmt: skip
+def test_citations_are_read_however_they_are_written(group: str, ids: tuple[str, ...]) -> None:
+    text, cited = citations(f"Carcinoma {group}.", {"F1", "F2", "F3", "F4"})
+    assert cited == ids
+    assert text == ("Carcinoma." if ids else f"Carcinoma {group}.")
+
+
+def test_citations_behind_a_full_stop_belong_to_what_ends_there() -> None:
+    told = "Carcinoma is present. [F2] The rest is unremarkable. [F1, F3]\nGrade 2.\n[F2]"
+    assert cited_within(told) == "Carcinoma is present [F2]. The rest is unremarkable [F1, F3].\nGrade 2 [F2]."
+    before = "[F1] Carcinoma. [F2] Glands."
+    assert cited_within(before) == before
+
+
+def test_numbers_of_lists_and_abbreviations_end_no_sentence() -> None:
+    told = "## **Diagnosis:**\n\n1.  **Invasive carcinoma**, grade 2. Ki-67 approx. 20 %."
+    text = f"{told}\n* No invasion, e.g. of nerves.\n---"
+    assert [plain(s.text) for s in sentences(text)] == [
+        "Diagnosis:", "1.  Invasive carcinoma, grade 2.", "Ki-67 approx. 20 %.", "No invasion, e.g. of nerves.",
+    ]  # fmt: skip
+
+
 def block(*texts: str) -> tuple[Sentence, ...]:
     return tuple(Sentence(text=t, method="none") for t in texts)
 
@@ -74,7 +103,9 @@ def block(*texts: str) -> tuple[Sentence, ...]:
         ("Devoid of atypia",), ("Nil malignancy",), ("Healthy mucosa",), ("Failed to show carcinoma",),
         ("Ruling out carcinoma",), ("Uninvolved mucosa",), ("Malignancy is unlikely",), ("There isn't any atypia",),
         ("Negative for:", "- carcinoma", "- high grade dysplasia"), ("There is no evidence of", "malignancy."),
-        ("No atypia, e.g.", "nuclear enlargement or invasive carcinoma."),
+        ("No atypia, e.g.", "nuclear enlargement or invasive carcinoma."), ("Intact epithelium throughout",),
+        ("Colonic mucosa with preserved architecture",), ("The margins are spared",), ("Typical colonic mucosa",),
+        ("Resection margins R0",), ("pT2 L0 V0 Pn0",), ("Carcinoma, completely excised",), ("Chronic gastritis only",),
     ],
 )  # fmt: skip
 def test_denials_of_disease_are_withheld_from_incomplete_parts_as_a_whole(texts: tuple[str, ...]) -> None:
@@ -85,7 +116,9 @@ def test_denials_of_disease_are_withheld_from_incomplete_parts_as_a_whole(texts:
     assert withhold(sentences, COMPLETE) == sentences
 
 
-@pytest.mark.parametrize("text", ["Invasive ductal carcinoma, grade 2", "Adenocarcinoma is present."])
+@pytest.mark.parametrize(
+    "text", ["Invasive ductal carcinoma, grade 2", "Adenocarcinoma is present.", "Atypical glands"]
+)
 def test_findings_of_disease_stay(text: str) -> None:
     assert not is_negative(text)
     assert withhold(block(text), INCOMPLETE) == block(text)

@@ -24,7 +24,9 @@ def test_who_wins(make_slide: MakeSlide) -> None:
     assert resolved(path).source == "vendor"
     assert resolved(path, 0.3) == Resolution(0.3, "manifest")
     assert resolved(path, default_mpp=0.7).mpp == 0.25
-    assert resolved(path, 0.3, force_mpp=0.7) == Resolution(0.7, "--force-mpp")
+    told = "0.3 µm/px is stated; --force-mpp 0.7 counts"
+    assert resolved(path, 0.3, force_mpp=0.7) == Resolution(0.7, "--force-mpp", (told,))
+    assert resolved(path, force_mpp=0.25) == Resolution(0.25, "--force-mpp")
 
 
 def test_objective_power_is_next(make_slide: MakeSlide) -> None:

@@ -84,7 +84,9 @@ def test_too_coarse_a_slide_is_refused_unless_told(make_slide: MakeSlide) -> Non
     path = make_slide(image=tissue_image(800, 800), mpp=2.0, power=5, factors=())
     with pytest.raises(SlideError, match=r"2 µm/px \(vendor\), coarser than the target 1"):
         tiled(path)
-    assert len(tiled(path, allow_upsampling=True)) > 0
+    store = tiled(path, allow_upsampling=True)
+    assert len(store) > 0
+    assert store.facts.warnings == ("2 µm/px, coarser than 1: pixels between are invented",)
 
 
 def test_an_undecodable_tile_is_counted_and_left_out(make_slide: MakeSlide) -> None:

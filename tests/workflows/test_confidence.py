@@ -11,7 +11,7 @@ from reporters.schema import Report
 from workflows.phantom.measuring.confidence import read_answers
 from workflows.run import run
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
-from wsi_pipeline.settings import ModelSettings, RunSettings
+from wsi_pipeline.settings import ModelSettings, RunSettings, TileSettings
 
 
 @pytest.fixture
@@ -53,6 +53,17 @@ def test_confidence_is_told_with_what_it_rests_on(phantom_cases: Path, tmp_path:
     assert f"Confidence: {confidence.chance:.0%}" in text
     assert "calibrated on 321 phantom parts" in page
     assert report.parts[0].diagnosis
+
+
+def test_slides_of_another_power_than_stated_have_no_confidence(
+    phantom_cases: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    put(checkpoint, 0.0)
+    given = RunSettings(model=ModelSettings(name=str(checkpoint)), tile=TileSettings(force_mpp=0.98))
+    (outcome,) = run(wp.find_cases(phantom_cases)[-1:], tmp_path / "out", given)
+    (part,) = wp.load_report(tmp_path / "out/cases" / outcome.case / str(outcome.report)).parts
+    assert part.diagnosis
+    assert part.confidence is None
 
 
 def test_an_unsure_model_abstains_and_says_what_it_leaned_to(

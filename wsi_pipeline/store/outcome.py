@@ -32,6 +32,8 @@ class SlideOutcome(BaseModel):
     """Patches whose bytes are damaged; excluded, never painted over."""
     disagreeing: int = 0
     """Of these, those that decode and show something else than the slide's overview."""
+    tissue_left: float = 0.0
+    """Share of its tissue that lies in no patch."""
 
 
 class CaseOutcome(BaseModel):

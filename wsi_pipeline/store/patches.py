@@ -78,6 +78,11 @@ class SlideFacts(BaseModel):
     """Of the unreadable ones, those that decode and show something else than the overview."""
     quality_columns: tuple[str, ...]
 
+    @property
+    def tissue_left(self) -> float:
+        """Share of the tissue that lies in no patch."""
+        return self.tissue_left_mm2 / self.tissue_mm2 if self.tissue_mm2 else 0.0
+
 
 class PatchWriter:
     """Write patches in order, whole shards at a time, into a partial folder."""
