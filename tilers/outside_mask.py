@@ -24,8 +24,9 @@ Ring = list[tuple[float, float]]
 def read_mask(path: Location, reader: Reader, overview: Overview) -> NDArray[np.bool_]:
     """The mask on the pixels of the overview.
 
-    GeoJSON polygons are in level-0 pixels, their holes are no tissue, and features of a class that ends in `*` are
-    ignored, as in QuPath. A PNG spans the whole of level 0; what is neither black nor transparent is tissue.
+    GeoJSON polygons are in level-0 pixels from the corner of the scanned area, which is where QuPath counts from (it
+    crops a slide to its bounds); their holes are no tissue, and features of a class that ends in `*` are ignored, as
+    there. A PNG spans the whole of level 0; what is neither black nor transparent is tissue.
 
     Raises:
         SlideError: not such a file, nothing in it, or not of this slide.
@@ -56,7 +57,7 @@ def _drawn(path: Location, overview: Overview) -> NDArray[np.bool_]:
         piece = Image.new("1", (width, height))
         pen = ImageDraw.Draw(piece)
         for number, ring in enumerate(rings):
-            corners = [((x - overview.bounds.x) / sx, (y - overview.bounds.y) / sy) for x, y in ring]
+            corners = [(x / sx, y / sy) for x, y in ring]
             pen.polygon(corners, fill=int(number == 0))
         total |= np.asarray(piece)
     return total

@@ -35,7 +35,10 @@ def preview(store: PatchStore) -> Image.Image:
         left, top = (x - facts.origin[0]) * sx, (y - facts.origin[1]) * sy
         edge = facts.patch_level0
         right, bottom = min(left + edge * sx, width - 1), min(top + edge * sy, height - 1)
-        pen.rectangle((left, top, right, bottom), outline=colour, width=1 if colour == _PATCH else 3)
+        # the last patch may begin within the last pixel
+        pen.rectangle(
+            (min(left, right), min(top, bottom), right, bottom), outline=colour, width=1 if colour == _PATCH else 3
+        )
     for ring in _rings(store.mask):
         pen.line([(float(x) * scale, float(y) * scale) for x, y in ring], fill=_OUTLINE, width=2)
     counts = {WORDS[what]: int(hit.sum()) for what, hit in verdicts(store.quality).items()} if len(store) else {}
@@ -56,15 +59,15 @@ def _colours(store: PatchStore) -> list[tuple[int, int, int]]:
 
 
 def geojson(store: PatchStore) -> dict[str, Any]:
-    """Tissue as annotations and patches as detections with their measurements, in level-0 pixels.
+    """Tissue as annotations and patches as detections with their measurements.
 
-    The properties are those QuPath writes and reads (objectType, classification, measurements).
+    Places are level-0 pixels from the corner of the scanned area, as QuPath crops slides to it. The properties are
+    those QuPath writes and reads (objectType, classification, measurements).
     """
     facts = store.facts
     sx, sy = facts.scanned[0] / store.mask.shape[1], facts.scanned[1] / store.mask.shape[0]
-    left, top = facts.origin
     tissue = [
-        _feature([[[left + x * sx, top + y * sy] for x, y in ring] for ring in piece], "annotation", "Tissue", {})
+        _feature([[[x * sx, y * sy] for x, y in ring] for ring in piece], "annotation", "Tissue", {})
         for piece in _polygons(store.mask)
     ]
     columns = {"tissue": store.tissue, **store.quality}
@@ -76,7 +79,7 @@ def geojson(store: PatchStore) -> dict[str, Any]:
             "Patch",
             {"patch": index} | {name: round(float(values[index]), 5) for name, values in columns.items()},
         )
-        for index, (x, y) in enumerate(store.coords.astype(float).tolist())
+        for index, (x, y) in enumerate((store.coords - np.array(facts.origin, float)).tolist())
     ]
     return {"type": "FeatureCollection", "features": tissue + patches}
 

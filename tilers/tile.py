@@ -35,7 +35,7 @@ from wsi_pipeline.store.publish import publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 9
+ALGORITHM = 10
 """Raised whenever the same settings would give other pixels, patches or columns."""
 _DOUBTFUL = "its levels show different pictures, so that damage within tiles could not be noticed"
 _HAIR = 1e-6

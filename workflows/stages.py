@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from workflows.checkpoints import Model
 from workflows.run import check_cases
 from wsi_pipeline.cases import Case
 from wsi_pipeline.errors import PipelineError
+from wsi_pipeline.events import emit
 from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.lock import locked
 from wsi_pipeline.store.outcome import SlideOutcome
@@ -49,7 +51,17 @@ def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path,
 
                     encode_case(work)
         except PipelineError as error:  # the other cases go on
-            for slide in case.slides:
-                work.outcomes[slide.id] = SlideOutcome(slide=slide.id, status="failed", stage=last, reason=error.reason)
+            _fail(work, last, error.reason)
+        except Exception as error:
+            emit("case.error", case=case.id, traceback=traceback.format_exc())
+            _fail(work, last, f"unexpected {type(error).__name__}: {error}"[:500])
         done.append(work)
     return done
+
+
+def _fail(work: Work, stage: str, reason: str) -> None:
+    """Slides that were to be read; what is known of others stays."""
+    for slide in work.case.slides:
+        known = work.outcomes.get(slide.id)
+        if known is None or known.status == "done":
+            work.outcomes[slide.id] = SlideOutcome(slide=slide.id, status="failed", stage=stage, reason=reason)

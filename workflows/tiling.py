@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,10 @@ def tile_one(job: TileJob, machine: MachineSettings, stop: threading.Event | Non
         )
     except PipelineError as error:
         return job, error
+    finally:
+        # a child that was killed could not clean up behind itself, and the case is locked
+        for leftover in job.final.parent.glob(f"{job.final.name}.partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
     return job, None
 
 
@@ -95,7 +100,7 @@ def _on_dask(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ende
         def submit() -> Any:
             if (job := next(waiting, None)) is None:
                 return None
-            future = client.submit(tile_one, job, machine, pure=False)
+            future = client.submit(tile_one, _absolute(job), machine, pure=False)
             submitted[future.key] = job
             return future
 
@@ -104,6 +109,13 @@ def _on_dask(jobs: Sequence[TileJob], machine: MachineSettings) -> Iterator[Ende
             if (more := submit()) is not None:
                 running.add(more)
             yield _ended(submitted.pop(done.key), done)
+
+
+def _absolute(job: TileJob) -> TileJob:
+    """With paths that mean the same in a worker's working folder."""
+    path, mask = (p.absolute() if isinstance(p, Path) else p for p in (job.slide.path, job.slide.mask))
+    assert path
+    return replace(job, slide=replace(job.slide, path=path, mask=mask), final=job.final.absolute())
 
 
 def _ended(job: TileJob, future: Any) -> Ended:

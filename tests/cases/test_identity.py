@@ -102,3 +102,11 @@ def test_a_name_that_is_no_utf_8_has_an_identity(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Pr\xe4parat.svs"))
     path.write_bytes(b"x")
     assert len(input_identity(path)) == 32
+
+
+def test_a_folder_that_cannot_be_read_fails_later_in_a_row_of_its_own(tmp_path: Path) -> None:
+    dicom(tmp_path / "case/a/1.dcm", "same")
+    (case,) = discover(tmp_path)
+    (tmp_path / "case/a/1.dcm").unlink()
+    (tmp_path / "case/a").rmdir()
+    refuse_mixed_patients(case)

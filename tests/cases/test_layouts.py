@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,27 @@ def test_folders_without_slides_are_told(tmp_path: Path) -> None:
     with listening(told.append):
         discover(root)
     assert [event.facts["folder"] for event in told if event.name == "find.empty"] == ["more", "other"]
+
+
+def test_a_part_without_slides_is_a_part_that_is_missing(tmp_path: Path) -> None:
+    root = touch(tmp_path, "c/A/a.svs", "c/B/notes.txt", "d/a.svs", "d/notes/n.txt")
+    assert shape(discover(root)) == {"c": {"A": ["a.svs"], "B": ["B"]}, "d": {None: ["a.svs"]}}
+
+
+def test_a_folder_that_cannot_be_listed_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = touch(tmp_path, "c/a.svs", "lost+found/x")
+    listed = Path.iterdir
+
+    def refuse(folder: Path) -> Iterator[Path]:
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    told: list[Event] = []
+    with listening(told.append):
+        assert shape(discover(root)) == {"c": {None: ["a.svs"]}}
+    assert "cannot be listed (Permission denied)" in told[0].facts["reason"]
 
 
 def test_pictures_beside_slides_are_no_slides(tmp_path: Path) -> None:

@@ -182,6 +182,26 @@ def test_a_lock_is_told_from_one_of_an_earlier_process_of_the_same_number(tmp_pa
         pass
 
 
+def test_a_dead_lock_that_cannot_be_moved_is_an_error_and_no_endless_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / ".lock"
+    with locked(lock):
+        held = json.loads(lock.read_text())
+    lock.write_text(json.dumps(held | {"began": held["began"] - 3600}))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(StoreError, match="Permission denied"), locked(lock):
+        pass
+    lock.write_text('{"host": "elsewhere", "pid": 1}')
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(StoreError, match="Permission denied"), locked(lock):
+        pass
+
+
 def test_a_lock_without_a_heartbeat_is_taken_over(tmp_path: Path) -> None:
     lock = tmp_path / ".lock"
     lock.write_text('{"host": "elsewhere", "pid": 1}')

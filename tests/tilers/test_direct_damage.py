@@ -190,7 +190,7 @@ def test_a_disk_that_fails_under_a_tile_leaves_the_others(
 ) -> None:
     reader = DirectReader(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256))
     monkeypatch.setattr("os.pread", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
-    monkeypatch.setattr("tilers.readers.direct._WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("tilers.readers.direct.WAITS_S", (0.0, 0.0))
     with pytest.raises(UndecodableRegion, match=r"tile \d+ cannot be read \(Input/output error\)"):
         reader.read(0, 600, 600, 8, 8)
 
@@ -208,7 +208,7 @@ def test_a_share_that_is_gone_fails_the_slide_and_one_that_stalls_does_not(
         return read(*given)
 
     monkeypatch.setattr("os.pread", pread)
-    monkeypatch.setattr("tilers.readers.direct._WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("tilers.readers.direct.WAITS_S", (0.0, 0.0))
     assert (reader.read(0, 600, 600, 8, 8) == wanted).all()
     with pytest.raises(SlideError, match=r"cannot be read any more \(Stale file handle\)"):
         reader.read(0, 0, 0, 8, 8)

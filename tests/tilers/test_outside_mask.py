@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import MakeSlide, tissue_image
-from tilers.pictures import geojson
+from tests.tilers.vendors import write_leica
+from tilers.pictures import geojson, preview
 from tilers.tile import patches_fingerprint, tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import SlideError
@@ -73,6 +74,25 @@ def test_our_own_geojson_gives_our_own_patches_back(slide: Path, tmp_path: Path)
     again = tiled(slide, tmp_path / "m.geojson")
     assert again.mask.shape == store.mask.shape
     assert (again.mask != store.mask).mean() < 0.01
+
+
+def test_shapes_count_from_the_scanned_area_as_in_qupath(tmp_path: Path) -> None:
+    path = write_leica(tmp_path / "s.scn", tissue_image(1500, 2000), 1.0)
+    square = [[256, 128], [1024, 128], [1024, 1024], [256, 1024], [256, 128]]
+    (tmp_path / "m.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [square]}))
+    store = tiled(path, tmp_path / "m.geojson")
+    assert store.facts.origin == (300, 300)
+    assert store.coords.min(0).tolist() == [300 + 256, 300 + 128]
+    tissue, *patches = geojson(store)["features"]
+    assert np.allclose(np.min(tissue["geometry"]["coordinates"][0], 0), [256, 128], atol=16)
+    assert np.min([p["geometry"]["coordinates"][0] for p in patches], (0, 1)).tolist() == [256, 128]
+
+
+def test_a_patch_in_the_last_pixel_of_the_preview_is_drawn(make_slide: MakeSlide) -> None:
+    stained = np.full((128, 160 * 128 + 10, 3), (205, 120, 175), np.uint8)
+    store = tiled(make_slide(image=stained, mpp=1.0, power=10, factors=()), None)
+    assert store.coords[-1].tolist() == [160 * 128, 0]
+    assert preview(store).size[0] == 1600
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import openslide
 import pytest
 
 from tests.conftest import tissue_image
 from tests.tilers.vendors import write_leica, write_philips
+from tilers.readers.base import UndecodableRegion
+from tilers.readers.openslide import OpenSlideReader
 from tilers.tile import tile
 from wsi_pipeline.cases import Slide
+from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
 
@@ -51,3 +55,32 @@ def test_patches_are_area_averages_of_what_was_scanned(
             assert np.abs(patch - seen).mean() < 3
             checked += 1
     assert checked
+
+
+@pytest.mark.parametrize(("says", "gone"), [("Stale file handle", True), ("JPEG decoding failed", False)])
+def test_a_share_that_is_gone_is_no_damage(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch, says: str, gone: bool
+) -> None:
+    reader = OpenSlideReader(write_leica(tmp_path / "s.scn", image, 0.5))
+    wanted = reader.read(0, 400, 400, 8, 8)
+    read, tries = openslide.OpenSlide.read_region, []
+
+    def fail(slide: openslide.OpenSlide, *place: object) -> object:
+        tries.append(slide)
+        if len(tries) == 3:
+            return read(slide, *place)
+        raise openslide.OpenSlideError(f"/a/name/s.scn: {says}")
+
+    monkeypatch.setattr(openslide.OpenSlide, "read_region", fail)
+    monkeypatch.setattr("tilers.readers.openslide.WAITS_S", (0.0, 0.0))
+    if not gone:
+        with pytest.raises(UndecodableRegion):
+            reader.read(0, 400, 400, 8, 8)
+        assert len(tries) == 1
+        return
+    assert (reader.read(0, 400, 400, 8, 8) == wanted).all()  # at the third try
+    with pytest.raises(SlideError, match=r"cannot be read any more \(Stale file handle\)"):
+        reader.read(0, 400, 400, 8, 8)
+    (tmp_path / "s.scn").unlink()
+    with pytest.raises(SlideError, match="cannot be opened any more"):
+        reader.read(0, 400, 400, 8, 8)

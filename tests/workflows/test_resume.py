@@ -14,9 +14,12 @@ import pytest
 import wsi_pipeline as wp
 from tests.workflows.conftest import PHANTOM, everything
 from workflows.run import exit_code, read_outcomes, run
+from workflows.stages import run_stage
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ModelSettings, ReportSettings, RunSettings, TileSettings, gather
 from wsi_pipeline.store.outcome import CaseOutcome
 from wsi_pipeline.store.paths import CaseFolder
+from wsi_pipeline.store.tokens import TokenStore
 
 
 def test_a_second_run_touches_nothing(phantom_cases: Path, copy: Path) -> None:
@@ -214,3 +217,33 @@ def test_the_farthest_patches_are_chosen_by_tokens_of_all(phantom_cases: Path, t
     (at_random,) = run([case], tmp_path, gather({"model": "phantom", "max_patches": 5}))
     other = json.loads((tmp_path / "cases" / case.id / str(at_random.report) / "report.json").read_text())
     assert other["parts"][0]["plan"]["windows"] != part["plan"]["windows"]
+
+
+def test_half_a_token_store_is_made_again(phantom_cases: Path, copy: Path) -> None:
+    case = wp.find_cases(phantom_cases)[-1]
+    folder = CaseFolder(copy, case.id)
+    (tokens,) = folder.path.glob("slides/*/tokens-*.zarr")
+    shutil.rmtree(tokens / "tokens")  # as a deletion that was stopped leaves it
+    shutil.rmtree(folder.reports)
+    (outcome,) = run([case], copy, PHANTOM)
+    assert outcome.status == "done"
+    assert len(TokenStore(tokens)) > 0
+
+
+@pytest.mark.parametrize("error", [ModelError("model 'x'", "needs more memory", "use less"), ZeroDivisionError("odd")])
+def test_a_stage_that_fails_keeps_what_is_known_of_slides_and_goes_on(
+    phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    slide = next((phantom_cases / "phantom-test-900001").iterdir())
+    (tmp_path / "m.csv").write_text(f"case_id,slide,stain\na,{slide},\na,{slide.parent}/gone.svs,\nb,{slide},Ki-67\n")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("workflows.reporting.encode_case", fail)
+    first, second = run_stage("encode", wp.find_cases(manifest=tmp_path / "m.csv"), tmp_path / "out", PHANTOM)
+    read, gone = first.outcomes.values()
+    assert read.status == gone.status == "failed"
+    assert ("needs more memory" in str(read.reason)) or ("ZeroDivisionError" in str(read.reason))
+    assert "is not there" in str(gone.reason)
+    assert [o.status for o in second.outcomes.values()] == ["skipped"]

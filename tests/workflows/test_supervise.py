@@ -12,9 +12,11 @@ from tests.conftest import MakeSlide
 from workflows.run import run
 from workflows.supervise import supervised
 from workflows.tiling import tile_all
+from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.events import Event, emit, listening
-from wsi_pipeline.settings import MachineSettings, gather
+from wsi_pipeline.settings import MachineSettings, TileSettings, gather
+from wsi_pipeline.store.publish import partial_name
 
 
 def crash() -> None:
@@ -105,6 +107,39 @@ def test_what_a_dask_worker_dies_of_is_the_slides_failure(
     (slide,) = case.slides
     assert slide.status == "failed"
     assert "daemonic processes" in str(slide.reason)
+
+
+def test_a_worker_elsewhere_gets_paths_that_mean_the_same_there(
+    make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_slide("slides/a/1.svs")
+    monkeypatch.chdir(tmp_path)
+    given: list[Path] = []
+
+    def note(_: object, arguments: tuple[Slide, TileSettings, Path, int, str], *__: object) -> None:
+        given.extend([arguments[0].path, arguments[2]])
+        raise SlideError("s", "was noted")
+
+    monkeypatch.setattr("workflows.tiling.supervised", note)
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        run(
+            wp.find_cases("slides"), Path("out"), gather({"model": "none", "dask_scheduler": cluster.scheduler_address})
+        )
+    assert given
+    assert all(path.is_absolute() for path in given)
+
+
+def test_a_child_that_is_killed_leaves_nothing_behind(
+    make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: object, arguments: tuple[Slide, TileSettings, Path, int, str], *__: object) -> None:
+        partial_name(arguments[2]).mkdir(parents=True)
+        raise SlideError("s", "took longer than 1 s")
+
+    monkeypatch.setattr("workflows.tiling.supervised", killed)
+    (outcome,) = run(wp.find_cases(make_slide()), tmp_path / "out", gather({"model": "none"}))
+    assert outcome.slides[0].status == "failed"
+    assert not list((tmp_path / "out").rglob("*.partial-*"))
 
 
 def test_nothing_to_tile_asks_no_scheduler() -> None:

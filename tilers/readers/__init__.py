@@ -76,7 +76,9 @@ def open_slide(path: Location, requested: str = "auto") -> Opened:
     if path.is_file() and path.stat().st_size == 0:
         raise SlideError(path, "is empty (0 bytes)", "copy it again from the scanner")
     if isinstance(path, Path) and path.is_dir() and (series := count_series(path)) != 1:
-        raise SlideError(path, f"holds {series or 'no'} DICOM series", "name a file of the series that is meant")
+        if not series:
+            raise SlideError(path, "is a folder without slides", "copy its slides there, or remove it")
+        raise SlideError(path, f"holds {series} DICOM series", "name a file of the series that is meant")
     refused: dict[str, str] = {}
     for name in READERS if requested == "auto" else (requested,):
         try:

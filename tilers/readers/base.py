@@ -18,6 +18,10 @@ _MOST_TILE_PIXELS = 1 << 26
 """8,192 squared, 0.2 GB as RGB; scanners write tiles of a hundredth of that."""
 
 
+WAITS_S = (0.2, 1.0)
+"""Before a stalled share is asked again."""
+
+
 class TileTooLarge(Exception):
     """One tile would take more memory than a whole slide should."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tilers.readers.base import Reader, UndecodableRegion
+from tilers.readers.base import WAITS_S, Reader, UndecodableRegion
 from tilers.readers.openslide import OpenSlideReader
 from tilers.readers.tiffslide import TiffSlideReader
 from tilers.readers.tile_cache import TileCache
@@ -28,8 +28,6 @@ from wsi_pipeline.errors import SlideError
 _COLOUR_STEPS = 1
 """Grey levels by which JPEG 2000 and colour transforms of two libraries may differ; JPEG does not."""
 _PROBES = 4
-_WAITS_S = (0.2, 1.0)
-"""Before bytes that cannot be read are asked for again."""
 _NEAR = 3
 """Tiles from the corner, across and down, that are compared where only the corner can be."""
 _CACHE_BYTES = 384 << 20
@@ -209,7 +207,7 @@ class DirectReader:
             UndecodableRegion: the disk cannot read them, however often it is asked.
             SlideError: nothing can be read for now.
         """
-        for wait in (*_WAITS_S, None):
+        for wait in (*WAITS_S, None):
             try:
                 return os.pread(self._file, count, offset)
             except OSError as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +13,15 @@ import openslide
 from numpy.typing import NDArray
 
 from tilers.geometry import Box
-from tilers.readers.base import PHANTOM_MARKER, UndecodableRegion, check_tile, number, on_white
+from tilers.readers.base import PHANTOM_MARKER, WAITS_S, UndecodableRegion, check_tile, number, on_white
 from tilers.readers.dicom_colour import check_colours
 from tilers.readers.ome import ome_mpp
 from wsi_pipeline.cases.files import files_of
+from wsi_pipeline.errors import SlideError
+
+_STALLED = tuple(os.strerror(code) for code in (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN))
+"""What OpenSlide says of a share that is gone or slow, which is no damage of the slide; it has no codes."""
+_GONE = "check the disk or share, and run again"
 
 
 class OpenSlideReader:
@@ -28,7 +36,7 @@ class OpenSlideReader:
 
     def __init__(self, path: Path) -> None:
         files = files_of(path)
-        self._file = files[0] if path.is_dir() else path
+        self._path, self._file = path, files[0] if path.is_dir() else path
         if openslide.OpenSlide.detect_format(self._file) is None:
             raise openslide.OpenSlideUnsupportedFormatError("not a format OpenSlide knows")
         self._slide = openslide.OpenSlide(self._file)
@@ -69,14 +77,30 @@ class OpenSlideReader:
         # OpenSlide interpolates where the origin is no whole level pixel; the nearest one shifts least
         origin = (round(x * downsample), round(y * downsample))
         with self._lock:
-            try:
-                region = np.asarray(self._slide.read_region(origin, level, (width, height)))
-            except openslide.OpenSlideError as error:
-                # the handle is unusable after an error; a fresh one serves the other regions
-                self._slide.close()
-                self._slide = openslide.OpenSlide(self._file)
-                raise UndecodableRegion(str(error)) from None
+            region = self._region(origin, level, (width, height))
         return on_white(region)
+
+    def _region(self, origin: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        for wait in (*WAITS_S, None):
+            try:
+                return np.asarray(self._slide.read_region(origin, level, size))
+            except openslide.OpenSlideError as error:
+                self._reopen()
+                stalled = next((words for words in _STALLED if words in str(error)), None)
+                if stalled is None:
+                    raise UndecodableRegion(str(error)) from None
+                if wait is None:
+                    raise SlideError(self._path, f"cannot be read any more ({stalled})", _GONE) from None
+                time.sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+    def _reopen(self) -> None:
+        """A handle is unusable after an error; a fresh one serves other regions."""
+        self._slide.close()
+        try:
+            self._slide = openslide.OpenSlide(self._file)
+        except (openslide.OpenSlideError, OSError):
+            raise SlideError(self._path, "cannot be opened any more", _GONE) from None
 
     def close(self) -> None:
         """Release the file."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wsi_pipeline.cases.files import files_of
 from wsi_pipeline.cases.location import Location
 from wsi_pipeline.cases.model import Case
@@ -20,7 +22,7 @@ def refuse_mixed_patients(case: Case) -> None:
     """
     first: dict[str, tuple[str, str]] = {}
     for slide in case.slides:
-        for path in () if slide.missing else files_of(slide.path):
+        for path in () if slide.missing else _files(slide.path):
             for attribute, value in _identity(path).items():
                 other, known = first.setdefault(attribute, (slide.id, value))
                 if known != value:
@@ -29,6 +31,13 @@ def refuse_mixed_patients(case: Case) -> None:
                         f"slides {other} and {slide.id} have different {attribute} in their DICOM headers",
                         "put each patient's slides into their own case",
                     )
+
+
+def _files(slide: Location) -> Sequence[Location]:
+    try:
+        return files_of(slide)
+    except OSError:  # it fails in a row of its own
+        return ()
 
 
 def _identity(path: Location) -> dict[str, str]:

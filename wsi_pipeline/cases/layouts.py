@@ -54,7 +54,10 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
         return
     yield from slides_in(folder)
     for child in _subfolders(folder):
-        yield from _walk(child, above | {me})
+        try:
+            yield from _walk(child, above | {me})
+        except UsageError as error:  # such as lost+found: a folder nobody may list stops none of the others
+            emit("find.unreadable", folder=child.name, reason=error.reason)
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -91,6 +94,12 @@ def _folders(root: Path, slides: list[Path]) -> list[Case]:
     for child in _subfolders(root):
         if child.name not in cases:
             emit("find.empty", folder=child.name)
+            continue
+        parts = {entry.part for entry in cases[child.name]} - {None}
+        for folder in _subfolders(child) if parts else ():
+            if folder.name not in parts and folder not in slides:
+                # a part whose copying failed, say: the case is not complete without it
+                cases[child.name].append(_entry(folder, folder.name, folder.name))
     return [make_case(name, entries) for name, entries in cases.items()]
 
 

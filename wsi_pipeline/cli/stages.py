@@ -44,7 +44,8 @@ def _stage(last: Literal["tile", "encode"], source: Source, out: Path, json_log:
     for work in done:
         for slide in work.case.slides:
             outcome, store = work.outcomes[slide.id], work.stores.get(slide.id)
-            where = work.token_stores.get(slide.id, store.path if store else outcome.reason)
-            click.echo(f"{work.case.id}\t{slide.id}\t{outcome.status}\t{outcome.patches} patches\t{where}")
+            where = work.token_stores.get(slide.id, store.path if store else None)
+            told = where if outcome.status == "done" else outcome.reason
+            click.echo(f"{work.case.id}\t{slide.id}\t{outcome.status}\t{outcome.patches} patches\t{told}")
     failed = any(o.status == "failed" for work in done for o in work.outcomes.values())
     sys.exit(3 if failed else 0)

@@ -35,6 +35,7 @@ def locked(path: Path, wait_s: float = 0.0) -> Iterator[None]:
 
     Raises:
         CaseBusyError: another process holds it, naming host and process.
+        StoreError: the disk does not let it be taken.
     """
     deadline = time.monotonic() + wait_s
     began = psutil.Process().create_time()
@@ -82,6 +83,8 @@ def _remove_if_stale(path: Path) -> bool:
         stale = not _is_alive(holder) if _here().items() <= holder.items() else _age(path) > STALE_AFTER_S
     except FileNotFoundError:
         return True  # released meanwhile
+    except OSError as error:
+        raise disk_error(path, error) from error
     if not stale:
         return False
     # move it aside, then look: another process may have taken it over since it was judged
@@ -91,18 +94,24 @@ def _remove_if_stale(path: Path) -> bool:
         if _text(aside) != judged:
             os.link(aside, path)
         aside.unlink()
-    except OSError:
-        pass
+    except (FileNotFoundError, FileExistsError):
+        pass  # another process was faster
+    except OSError as error:
+        raise disk_error(path, error) from error
     return True
 
 
 def _here() -> dict[str, object]:
-    """This machine's name and, where there is one, the namespace of its processes."""
+    """This machine's name and, where Linux tells them, its boot and the namespace of its processes.
+
+    Machines made from one image may share a name; no two share a boot.
+    """
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        namespace = ""
-    return {"host": socket.gethostname(), "namespace": namespace}
+        namespace = boot = ""
+    return {"host": socket.gethostname(), "boot": boot, "namespace": namespace}
 
 
 def _is_alive(holder: dict[str, object]) -> bool:
