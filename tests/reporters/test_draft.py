@@ -181,6 +181,31 @@ def test_windows_are_merged_by_a_pass_that_cites() -> None:
     assert first.seen_on == ("s1",)
 
 
+def test_findings_too_many_for_one_pass_are_merged_in_rounds() -> None:
+    glands, cancer = "Glands without a tumour." * 5, "Carcinoma." * 11
+    first, second = "Nothing here [F1, F2].", "Carcinoma [F3]. Else glands [F4]."
+    last = "Carcinoma [F7]. Rest well [F6, F5]."
+    writer = Told(glands, glands, cancer, glands, glands, first, second, last, answer="text")
+    draft = drafted(writer, slides=5, windows=True)
+    assert [asked.count("\nF") for asked in writer.asked[5:]] == [1, 1, 2]
+    assert "F5 (s4): Glands" in writer.asked[7]
+    assert "F6 (s0, s1): Nothing here.\nF7 (s2, s3): Carcinoma. Else glands." in writer.asked[7]
+    sick, well = draft.diagnosis
+    # one sentence of F7 says the same, and what it rests on is what is cited in the end
+    assert (sick.text, sick.cites, sick.seen_on) == ("Carcinoma.", ("F3",), ("s2",))
+    assert {e.slide for e in sick.evidence} == {"s2"}
+    assert (well.cites, well.seen_on) == (("F1", "F2", "F5"), ("s0", "s1", "s4"))
+    assert [f.id for f in draft.findings if not f.cited] == ["F4"]
+    assert draft.logprob == pytest.approx(-4.0)
+
+
+def test_findings_of_which_no_two_fit_are_listed() -> None:
+    long = "Glands without a tumour." * 12
+    draft = drafted(Told(long, long, long, answer="text"), slides=3, windows=True)
+    assert draft.diagnosis == ()
+    assert "are free; the 3 windows are listed below, not merged" in str(draft.no_diagnosis)
+
+
 def test_a_citation_behind_the_full_stop_stays_with_its_sentence() -> None:
     writer = Told("Glands.", "Necrosis.", "Carcinoma. [F2] Elsewhere glands. [F1] Unsure.", answer="text")
     draft = drafted(writer, windows=True)
@@ -243,7 +268,7 @@ def test_windows_that_cannot_be_merged_are_listed() -> None:
     assert "cannot merge the findings of 2 windows" in str(draft.no_diagnosis)
     assert len(draft.findings) == 2
     long = drafted(Told("x" * 400, "Necrosis.", answer="text"), windows=True)
-    assert "are free; they are listed below" in str(long.no_diagnosis)
+    assert "are free; the 2 windows are listed below" in str(long.no_diagnosis)
 
 
 def test_lines_about_what_is_not_known_are_left_out_of_the_prompt() -> None:

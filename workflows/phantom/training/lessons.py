@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reporters.merging import list_findings
+from reporters.merge_pass import concluded
 from reporters.profiles import Profile
 from reporters.training.writer import TrainingCase, Truth
 from workflows.phantom.drawing.cohort import MAX_SLIDES, draw_findings
@@ -130,10 +130,10 @@ class Lessons:
         organ = ORGANS[self._rng.integers(len(ORGANS))]
         findings = draw_findings(self._rng, organ, windows)
         shown = {n: finding for finding in findings for n in finding.slides}
-        head = f"{organ.name}, {organ.procedure};"
-        texts = [f"{head} - {shown.get(n, organ.benign)}" for n in range(1, windows + 1)]
+        specimen = f"{organ.name}, {organ.procedure}"
+        told = [concluded(f"F{n}", specimen, [str(shown.get(n, organ.benign))]) for n in range(1, windows + 1)]
         assert profile.merge_prompt
-        instruction = profile.merge_prompt.format(findings=list_findings(texts))
+        instruction = profile.merge_prompt.format(findings="\n".join(told))
         return TrainingCase((), merged_report(organ, windows, findings), None, instruction)
 
     def conclude(self, slides: int) -> TrainingCase:
