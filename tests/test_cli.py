@@ -105,6 +105,27 @@ def test_dry_run_says_everything_and_touches_nothing(phantom_cases: Path, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_says_what_would_not_be_read_and_leaves_out_what_is_there(
+    make_slide: MakeSlide, phantom_cases: Path, tmp_path: Path
+) -> None:
+    slide = next((phantom_cases / "phantom-test-900001").iterdir())
+    (tmp_path / "in/phantom").mkdir(parents=True)
+    for name in ("a", "b"):
+        shutil.copy(slide, tmp_path / f"in/phantom/{name}{slide.suffix}")
+    make_slide("in/real/s.svs")
+    (tmp_path / "in/real/broken.svs").write_bytes(b"broken")
+    options = (tmp_path / "in", "--out", tmp_path / "out")
+    text = wsi("run", *options, "--model", "phantom", "--dry-run").stdout
+    assert "duplicate of a-" in text
+    assert "does not write on real ones (1 of 1 slides are not phantoms)" in text
+    assert "4 slides (2 not usable)" in text
+    assert " MiB of patches and 0 MiB of their tokens to store" in text
+    wsi("tile", *options, check=3)
+    again = wsi("run", *options, "--model", "none", "--dry-run").stdout
+    assert " 0 MiB of patches" in again
+    assert "about 0 s on this machine" in again
+
+
 def test_max_hours_charges_only_what_is_left(phantom_cases: Path, tmp_path: Path) -> None:
     options = (phantom_cases, "--out", tmp_path / "out", "--model", "phantom")
     wsi("run", *options)

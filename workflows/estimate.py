@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dask.system import CPU_COUNT
 
-from workflows.case import is_current
+from reporters.gate import why_not
+from reporters.plan import PartPlan
+from workflows.case import Work, is_current, name_slides
 from workflows.checkpoints import Model
+from workflows.expected import SlideEstimate, expect
 from workflows.run import check_cases
-from wsi_pipeline.cases import Case, Slide
-from wsi_pipeline.errors import ModelError, PipelineError
+from wsi_pipeline.cases import Case, Part
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import BYTES
 from wsi_pipeline.settings import RunSettings
+from wsi_pipeline.store.outcome import SlideOutcome
+from wsi_pipeline.store.paths import CaseFolder
+from wsi_pipeline.store.tokens import STORED
 
 _BYTES_PER_PIXEL = {"jpeg": 205 * 1024 / 768**2, "zstd": 1297 * 1024 / 768**2}
 """Measured on H&E at JPEG quality 90, 4:4:4, and for zstd level 3."""
 
 
 @dataclass(frozen=True)
-class SlideEstimate:
-    """What is expected of one slide; `problem` says why nothing is."""
-
-    slide: str
-    part: str | None
-    mpp: float | None = None
-    mpp_source: str = ""
-    patches: int = 0
-    seconds_per_patch: float = 0.0
-    survey_seconds: float = 0.0
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
 class CaseEstimate:
-    """What is expected of one case; `answers` are written, one per window and one more where they are merged."""
+    """What is expected of one case.
+
+    Attributes:
+        case, slides: which.
+        plans: how its parts would be read, in words.
+        tokens: of all sequences.
+        answers: are written, one per window and one more where they are merged.
+        to_encode: patches whose tokens are not there yet.
+        tokens_per_patch: that are stored, most of all parts.
+    """
 
     case: str
     slides: tuple[SlideEstimate, ...]
     plans: tuple[str, ...]
-    tokens: int
-    answers: int
+    tokens: int = 0
+    answers: int = 0
+    to_encode: int = 0
+    tokens_per_patch: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Estimate:
     cases: tuple[CaseEstimate, ...]
     model: str
     patch_bytes: int
+    token_bytes: int
     hours: float
 
 
@@ -70,29 +73,30 @@ def estimate(cases: Sequence[Case], settings: RunSettings, out: Path, download: 
     model.check()
     settings = model.adapt(settings)
     found = tuple(_case(case, settings, model, out) for case in cases)
-    patches = sum(s.patches for c in found for s in c.slides)
-    tiling = sum(s.survey_seconds + s.patches * s.seconds_per_patch for c in found for s in c.slides)
-    tiling /= min(settings.machine.workers, CPU_COUNT)
-    seconds = tiling + _model_seconds(model, patches, found, settings)
+    slides = [slide for case in found for slide in case.slides]
+    tiling = sum(slide.seconds for slide in slides) / min(settings.machine.workers, CPU_COUNT)
+    seconds = tiling + _model_seconds(model, found, settings)
     size = settings.tile.patch_size**2 * _BYTES_PER_PIXEL[settings.tile.codec]
-    return Estimate(found, settings.model.name, int(patches * size), seconds / 3600)
+    patch_bytes = sum(slide.patches for slide in slides if not slide.tiled) * size
+    return Estimate(found, settings.model.name, int(patch_bytes), _token_bytes(model, found), seconds / 3600)
 
 
 def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEstimate:
     if is_current(case, out, settings, model):
-        return CaseEstimate(case.id, (), ("up to date, nothing to do",), 0, 0)
-    slides = tuple(_slide(slide, settings) for slide in case.slides)
-    counts = {s.slide: s.patches for s in slides if s.patches}
-    plans, tokens, answers = [], 0, 0
+        return CaseEstimate(case.id, (), ("up to date, nothing to do",))
+    work = Work(case, CaseFolder(out, case.id), settings, model)
+    name_slides(work)
+    slides = expect(work)
+    plans, tokens, answers, to_encode, finest = [], 0, 0, 0, 0
     for part in case.parts:
-        mine = {s.id: counts[s.id] for s in part.slides if s.id in counts}
+        mine = {s.slide: s for s in slides if s.part == part.name}
         try:
-            plan = model.plan(part, mine, settings) if model.profile and mine else None
+            plan = _plan(part, mine, work)
         except ModelError as error:
             plans.append(f"{part.title}: {error}")
             continue
-        if plan is None:
-            plans.append(f"{part.title}: nothing for a model to read")
+        if isinstance(plan, str):
+            plans.append(f"{part.title}: {plan}")
             continue
         plans.append(
             f"{part.title}: {plan.strategy}, {plan.patches_read} of {plan.patches_found} patches, "
@@ -100,51 +104,50 @@ def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEst
         )
         tokens += plan.tokens
         answers += len(plan.windows) + (len(plan.windows) > 1)
-    return CaseEstimate(case.id, slides, tuple(plans), tokens, answers)
+        finest = max(finest, plan.finest)
+        to_encode += sum(s.patches for s in mine.values() if s.patches and not _is_encoded(s, plan.finest, work))
+    return CaseEstimate(case.id, slides, tuple(plans), tokens, answers, to_encode, finest)
 
 
-def _slide(slide: Slide, settings: RunSettings) -> SlideEstimate:
-    from tilers.tile import patch_level, read_patch, survey
-
-    if slide.missing or not slide.is_he:
-        return SlideEstimate(slide.id, slide.part, problem="missing" if slide.missing else f"not read: {slide.stain}")
-    begun = time.perf_counter()
-    try:
-        found = survey(slide, settings.tile)
-    except PipelineError as error:
-        return SlideEstimate(slide.id, slide.part, problem=error.reason)
-    surveyed = time.perf_counter() - begun
-    with closing(found.reader):
-        seconds = 0.0
-        if len(found.candidates):
-            level = patch_level(found.reader, settings.tile.mpp, found.resolution.mpp)
-            x, y = (int(v) for v in found.grid.origins[found.candidates[0]])
-            started = time.perf_counter()
-            try:
-                read_patch(found.reader, found.grid, level, (x, y), settings.tile.patch_size)
-            except Exception:  # a sample; tiling itself will say what is wrong
-                seconds = 0.1
-            seconds += time.perf_counter() - started + 0.01
-        return SlideEstimate(
-            slide.id,
-            slide.part,
-            found.resolution.mpp,
-            found.resolution.source,
-            len(found.candidates),
-            seconds,
-            surveyed,
-        )
+def _plan(part: Part, slides: Mapping[str, SlideEstimate], work: Work) -> PartPlan | str:
+    """How a part would be read, or why it would not."""
+    read = {name: slide for name, slide in slides.items() if slide.patches}
+    others = [
+        work.outcomes.get(name) or SlideOutcome(slide=name, status="failed" if slide.problem else "no_tissue")
+        for name, slide in slides.items()
+        if name not in read
+    ]
+    if (reason := why_not(work.model.profile, {s.slide: s.phantom for s in read.values()}, others)) is not None:
+        return reason
+    return work.model.plan(part, {name: slide.patches for name, slide in read.items()}, work.settings)
 
 
-def _model_seconds(model: Model, patches: int, cases: Sequence[CaseEstimate], settings: RunSettings) -> float:
+def _is_encoded(slide: SlideEstimate, tokens_per_patch: int, work: Work) -> bool:
+    from wsi_pipeline.encoders.encode import tokens_fingerprint
+
+    model, name = work.model, work.names[slide.slide]
+    tokens = tokens_fingerprint(str(model.revision), model.dtype, tokens_per_patch, name)
+    return work.folder.tokens(slide.slide, tokens).exists()
+
+
+def _token_bytes(model: Model, cases: Sequence[CaseEstimate]) -> int:
+    """Before compression, which takes little off them."""
+    if model.checkpoint is None:
+        return 0
+    one = model.checkpoint.config["vision_config"]["hidden_size"] * STORED[model.dtype].itemsize
+    return int(sum(case.to_encode * case.tokens_per_patch for case in cases) * one)
+
+
+def _model_seconds(model: Model, cases: Sequence[CaseEstimate], settings: RunSettings) -> float:
     """Two operations per parameter and token, against the rate of a matrix product measured here."""
-    if model.checkpoint is None or not patches:
+    tokens = sum(case.tokens for case in cases)
+    if model.checkpoint is None or not tokens:
         return 0.0
     vision: dict[str, Any] = model.checkpoint.config["vision_config"]
     grid = (vision["image_size"] // vision["patch_size"]) ** 2
     per_layer = 4 * vision["hidden_size"] ** 2 + 2 * vision["hidden_size"] * vision["intermediate_size"]
+    patches = sum(case.to_encode for case in cases)
     tower = 2 * vision["num_hidden_layers"] * per_layer * grid * patches
-    tokens = sum(case.tokens for case in cases)
     answers = sum(case.answers for case in cases)
     reading = 2 * model.checkpoint.parameters * tokens
     weight_bytes = model.checkpoint.parameters * BYTES[model.dtype]
@@ -190,7 +193,8 @@ def describe(found: Estimate) -> str:
     tokens = sum(case.tokens for case in found.cases)
     lines.append(
         f"{len(found.cases)} cases, {len(slides)} slides ({sum(s.problem is not None for s in slides)} not usable), "
-        f"{patches:,} patches, {found.patch_bytes / 2**20:,.0f} MiB of patches, {tokens:,} tokens for {found.model}; "
+        f"{patches:,} patches, {found.patch_bytes / 2**20:,.0f} MiB of patches and "
+        f"{found.token_bytes / 2**20:,.0f} MiB of their tokens to store, {tokens:,} tokens to read for {found.model}; "
         f"about {_duration(found.hours)} on this machine."
     )
     return "\n".join(lines)

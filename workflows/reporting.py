@@ -72,8 +72,9 @@ def _plan(part: Part, work: Work) -> PlannedPart:
     stores = _slides_to_read(part, work)
     counts = {slide: len(store) for slide, store in stores.items()}
     profile = work.model.profile
-    facts = {slide: store.facts for slide, store in stores.items()}
-    if (reason := why_not(profile, facts, [work.outcomes[s.id] for s in part.slides])) is not None or profile is None:
+    phantoms = {slide: store.facts.phantom for slide, store in stores.items()}
+    reason = why_not(profile, phantoms, [work.outcomes[s.id] for s in part.slides])
+    if reason is not None or profile is None:
         return part, None, reason
     unwanted = work.settings.report.leave_out
     left_out = {slide: _objectionable(store, unwanted) for slide, store in stores.items()} if unwanted else {}

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,38 @@ def test_a_model_that_is_nowhere_is_refused_with_the_ways_on(name: str) -> None:
 def test_a_hub_model_that_is_not_here_is_refused_without_network() -> None:
     with pytest.raises(ModelError, match=r"medgemma-1\.5-4b-it.*not on this machine.*licence"):
         find_checkpoint("google/medgemma-1.5-4b-it", download=False)
+
+
+def in_the_cache(gemma: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of a hub model in a cache of its own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--owner--tiny"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    shutil.copytree(gemma, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("a" * 40)
+    return snapshot
+
+
+def test_half_a_model_in_the_cache_is_not_the_model(
+    gemma: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = in_the_cache(gemma, monkeypatch, tmp_path)
+    assert find_checkpoint("owner/tiny", download=False).parameters > 0
+    shards = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(shards))
+    with pytest.raises(ModelError, match=r"not on this machine whole: model-2\.safetensors is missing"):
+        find_checkpoint("owner/tiny", download=False)
+    (snapshot / "model.safetensors.index.json").unlink()
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"whole: \.safetensors weights is missing"):
+        find_checkpoint("owner/tiny", download=False)
+
+
+def test_a_gpu_without_flash_attention_is_refused(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsi_pipeline.models.checkpoint._capability", lambda: (7, 5))
+    with pytest.raises(ModelError, match=r"8\.0 \(Ampere\) for bfloat16, and this one has 7\.5"):
+        check_fits(find_checkpoint(str(gemma)), "cuda", "bfloat16")
 
 
 def test_a_model_too_big_is_refused_with_the_arithmetic(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:

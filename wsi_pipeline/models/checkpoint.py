@@ -24,6 +24,8 @@ _WAYS_ON = (
     "accept the licence on the model's page and log in with `hf auth login`, "
     "or point --model at a local checkpoint folder, or use --model none for measurements only"
 )
+_FLASH = (8, 0)
+"""Compute capability from which PyTorch's flash attention runs, which reads long inputs."""
 CALIBRATION = "wsi_calibration.json"
 FIGURES = "training.json"
 """Beside a checkpoint, about it and no part of it."""
@@ -96,8 +98,8 @@ def find_checkpoint(name: str, revision: str | None = None, download: bool = Tru
 def _local(name: str, folder: Path) -> Checkpoint:
     if not (folder / "config.json").is_file():
         raise ModelError(f"model {name!r}", "has no config.json", "give the folder that holds config.json")
-    if not list(folder.glob("*.safetensors")):
-        raise ModelError(f"model {name!r}", "has no .safetensors weights", "save it with save_pretrained")
+    if missing := _missing_weights(folder):
+        raise ModelError(f"model {name!r}", f"has no {missing}", "save it with save_pretrained")
     return Checkpoint(name, folder, f"local-{_content_hash(folder)}")
 
 
@@ -110,26 +112,52 @@ def _hub(name: str, revision: str | None, download: bool) -> Checkpoint:
     )
     try:
         try:
-            folder = fetch(local_files_only=True)
+            found = Path(str(fetch(local_files_only=True)))
+            # a tokenizer alone may lie in the cache, or a download that was stopped
+            absent = _missing_weights(found)
         except LocalEntryNotFoundError:
             if not download:
                 raise
-            folder = fetch()
+            absent = "files"
+        if absent and download:
+            found = Path(str(fetch()))
+            absent = _missing_weights(found)
     except GatedRepoError:
         raise ModelError(f"model {name!r}", "is gated and its licence is not accepted here", _WAYS_ON) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         cause = "is not on this machine" if not download else f"cannot be downloaded ({type(error).__name__})"
         raise ModelError(f"model {name!r}", cause, _WAYS_ON if download else _NOT_YET) from None
-    found = Path(str(folder))
+    if absent:
+        cause = f"has no {absent}, here" if download else f"is not on this machine whole: {absent} is missing"
+        raise ModelError(f"model {name!r}", cause, _WAYS_ON if download else _NOT_YET)
     return Checkpoint(name, found, found.name)
+
+
+def _missing_weights(folder: Path) -> str | None:
+    """What of the weights is not in a folder; None when nothing is."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return None if list(folder.glob("*.safetensors")) else ".safetensors weights"
+    try:
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError):
+        return f"readable {index.name}"
+    return next((shard for shard in shards if not (folder / shard).is_file()), None)
 
 
 def check_fits(checkpoint: Checkpoint, device: str, dtype: str) -> None:
     """Refuse weights that this machine cannot hold, with the arithmetic.
 
     Raises:
-        ModelError: needed and available bytes.
+        ModelError: needed and available bytes, or a GPU without the kernels.
     """
+    if device == "cuda" and dtype != "float32" and (found := _capability()) < _FLASH:
+        raise ModelError(
+            f"model {checkpoint.name!r}",
+            f"needs a GPU of compute capability {'.'.join(map(str, _FLASH))} (Ampere) for {dtype}, and this one has "
+            f"{'.'.join(map(str, found))}",
+            "use --dtype float32 where it fits, or another GPU",
+        )
     needed = checkpoint.parameters * BYTES[dtype]
     available = _device_bytes(device)
     if needed > available:
@@ -174,6 +202,12 @@ def pick_device() -> str:
 def resolve_dtype(dtype: str, device: str) -> str:
     """`auto` is bfloat16 on a GPU and float32 on a CPU."""
     return dtype if dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
+
+
+def _capability() -> tuple[int, int]:
+    import torch
+
+    return torch.cuda.get_device_capability()
 
 
 def _device_bytes(device: str) -> int:
