@@ -1,6 +1,6 @@
 """Patches per second of tiling, store written, beside loops over other libraries and the decoder's own limits.
 
-python benchmarks/tiling.py [--quick] [--peers FOLDER] [--json]
+python benchmarks/tiling.py [--quick] [--edge MM] [--slide NAME …] [--peers FOLDER] [--json]
 
 Every row runs in a process of its own on one core, on the same patches of the same slide. Limits, loops and peers are
 told where the patches are before their time starts; ours and hs2p find tissue within it. The limits decode each
@@ -216,17 +216,20 @@ def measure(kind: BigSlide, method: str, slide: Path, places: Places, folder: Pa
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Slides of a quarter of the area.")
+@click.option("--edge", "edge_mm", default=12.0, show_default=True, help="Of a slide, in mm.")
+@click.option("--slide", "names", multiple=True, type=click.Choice([s.name for s in SLIDES]), help="Only these. [all]")
 @click.option("--peers", type=click.Path(path_type=Path, exists=True), help="Folder of their virtual environments.")
 @click.option("--json", "as_json", is_flag=True)
-def main(quick: bool, peers: Path | None, as_json: bool) -> None:
+def main(quick: bool, edge_mm: float, names: tuple[str, ...], peers: Path | None, as_json: bool) -> None:
     """Build, measure, print."""
+    edge_mm /= 1 + quick
     rows: list[Row] = []
     if not as_json:
         print(machine.describe())
     with tempfile.TemporaryDirectory(prefix="tiling-") as name:
-        for kind in SLIDES:
+        for kind in (kind for kind in SLIDES if not names or kind.name in names):
             slide = Path(name) / "big.svs"
-            edge = round((6000 if quick else 12000) / kind.mpp)
+            edge = round(1000 * edge_mm / kind.mpp)
             write_big_slide(slide, kind, edge, edge)
             places = find_places(slide)
             some = [measure(kind, method, slide, places, Path(name)) for method in METHODS]

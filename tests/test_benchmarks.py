@@ -42,3 +42,22 @@ def test_fuzzing_counts_every_input() -> None:
 def test_evidence_of_one_part_is_measured_on_its_line() -> None:
     told = run("evidence.py", "--parts", "1", "--seed", "620002", "--workers", "1")
     assert "1 parts of 6 to 12 slides" in told
+
+
+def test_tiling_is_measured_beside_loops_and_limits() -> None:
+    name = "20X, no levels, 240 px tiles"
+    rows = json.loads(run("tiling.py", "--edge", "1.6", "--slide", name, "--json"))
+    assert {row["slide"] for row in rows} == {name}
+    assert {"limit: decode", "limit: decode + encode", "wsi-pipeline, direct", "OpenSlide loop"} <= {
+        row["method"] for row in rows
+    }
+    assert len({row["patches"] for row in rows}) == 1
+    assert all(row["rate"] > 0 and row["peak_gib"] > 0 for row in rows)
+
+
+def test_tissue_is_scored_by_patch_and_specks_by_speck() -> None:
+    conditions = ("H&E", "blank glass", "IHC-like specks")
+    found = json.loads(run("tissue.py", "--slides", "1", "--json", *(f"--condition={c}" for c in conditions)))
+    assert found["H&E"]["hit"] > 10 * found["H&E"]["missed"]
+    assert found["IHC-like specks"]["hit"] > 0
+    assert set(found["blank glass"].values()) == {0}

@@ -14,7 +14,7 @@ from reporters.schema import ALGORITHM
 from tilers.tile import patches_fingerprint
 from workflows.checkpoints import Model
 from workflows.tiling import TileJob, tile_all
-from wsi_pipeline.cases import Case, Slide
+from wsi_pipeline.cases import Case, Slide, refuse_mixed_patients
 from wsi_pipeline.cases.copies import is_copy
 from wsi_pipeline.errors import PipelineError, StoreError
 from wsi_pipeline.events import emit
@@ -74,6 +74,7 @@ def run_case(case: Case, out: Path, settings: RunSettings, model: Model, wait_s:
         request = _request(work)
         previous = _previous(folder)
         if previous is not None and _is_current(previous, request, folder) and not _retried(work, previous):
+            _retain(work, previous)
             emit("case.done", case=case.id, status=previous.status, report=previous.report, current=True)
             return previous
         model.check()  # before the first tile, and only when there is work
@@ -150,7 +151,6 @@ def _request(work: Work) -> str:
         revision=work.model.revision,
         calibration=work.model.calibration,
         report=work.settings.report,
-        retain=work.settings.retain,
     )
 
 
@@ -181,6 +181,7 @@ def _retried(work: Work, previous: CaseOutcome) -> bool:
 
 
 def _bring_up_to_date(work: Work, request: str, started: float) -> CaseOutcome:
+    refuse_mixed_patients(work.case)
     tile_case(work)
     if not any(len(store) for store in work.stores.values()):
         if any(o.status == "failed" for o in work.outcomes.values()):

@@ -16,8 +16,8 @@ from workflows.case import Work, is_current, name_slides
 from workflows.checkpoints import Model
 from workflows.expected import SlideEstimate, expect
 from workflows.run import check_cases
-from wsi_pipeline.cases import Case, Part
-from wsi_pipeline.errors import ModelError
+from wsi_pipeline.cases import Case, Part, refuse_mixed_patients
+from wsi_pipeline.errors import ModelError, UsageError
 from wsi_pipeline.models.checkpoint import BYTES
 from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.outcome import SlideOutcome
@@ -84,6 +84,10 @@ def estimate(cases: Sequence[Case], settings: RunSettings, out: Path, download: 
 def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEstimate:
     if is_current(case, out, settings, model):
         return CaseEstimate(case.id, (), ("up to date, nothing to do",))
+    try:
+        refuse_mixed_patients(case)
+    except UsageError as error:
+        return CaseEstimate(case.id, (), (str(error),))
     work = Work(case, CaseFolder(out, case.id), settings, model)
     name_slides(work)
     slides = expect(work)

@@ -8,7 +8,7 @@ from pathlib import Path
 from reporters.render.index import render_index
 from workflows.case import NO_SLIDE, run_case
 from workflows.checkpoints import Model
-from wsi_pipeline.cases import Case, refuse_mixed_patients
+from wsi_pipeline.cases import Case
 from wsi_pipeline.errors import CaseBusyError, StoreError, UsageError
 from wsi_pipeline.events import emit
 from wsi_pipeline.settings import RunSettings
@@ -53,13 +53,11 @@ def run(cases: Sequence[Case], out: Path, settings: RunSettings, wait_s: float =
 
 
 def check_cases(cases: Sequence[Case]) -> None:
-    """Refuse cases that share an id, and cases that mix patients.
+    """Refuse cases that share an id.
 
     Raises:
-        UsageError: naming them.
+        UsageError: naming it.
     """
-    for case in cases:
-        refuse_mixed_patients(case)
     seen: set[str] = set()
     for case in cases:
         # some file systems do not tell case or normal form apart

@@ -10,7 +10,7 @@ from typing import Literal
 from workflows.case import Work, name_slides, tile_case
 from workflows.checkpoints import Model
 from workflows.run import check_cases
-from wsi_pipeline.cases import Case
+from wsi_pipeline.cases import Case, refuse_mixed_patients
 from wsi_pipeline.errors import PipelineError
 from wsi_pipeline.events import emit
 from wsi_pipeline.settings import RunSettings
@@ -45,6 +45,7 @@ def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path,
             with locked(folder.lock):
                 sweep_partials(folder.path)
                 name_slides(work)
+                refuse_mixed_patients(case)
                 tile_case(work)
                 if last == "encode":
                     from workflows.reporting import encode_case

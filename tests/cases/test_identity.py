@@ -5,8 +5,12 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from tests.conftest import MakeSlide
+from workflows.estimate import describe, estimate
+from workflows.run import exit_code, run
 from wsi_pipeline.cases import discover, refuse_mixed_patients
 from wsi_pipeline.errors import UsageError
+from wsi_pipeline.settings import gather
 
 
 def dicom(path: Path, patient: str, series: str | None = None, accession: str = "") -> None:
@@ -110,3 +114,17 @@ def test_a_folder_that_cannot_be_read_fails_later_in_a_row_of_its_own(tmp_path: 
     (tmp_path / "case/a/1.dcm").unlink()
     (tmp_path / "case/a").rmdir()
     refuse_mixed_patients(case)
+
+
+def test_a_case_of_two_patients_fails_and_the_others_go_on(make_slide: MakeSlide, tmp_path: Path) -> None:
+    dicom(tmp_path / "slides/mixed/a/1.dcm", "Mustermann-4711")
+    dicom(tmp_path / "slides/mixed/b/1.dcm", "Doe-0815")
+    make_slide("slides/well/s.svs")
+    cases = discover(tmp_path / "slides")
+    given = gather({"model": "none"})
+    assert "different PatientID" in describe(estimate(cases, given, tmp_path / "out"))
+    mixed, well = run(cases, tmp_path / "out", given)
+    assert (mixed.status, well.status) == ("failed", "done")
+    assert "different PatientID" in str(mixed.reason)
+    assert exit_code([mixed, well]) == 1
+    assert not list((tmp_path / "out/cases/mixed").glob("slides/*/*.zarr"))

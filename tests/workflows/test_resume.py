@@ -160,6 +160,15 @@ def test_retain(phantom_cases: Path, tmp_path: Path, retain: str, kept: set[str]
     assert again.report == "reports/0001"
 
 
+def test_keeping_less_drops_the_rest_and_keeping_more_makes_nothing(phantom_cases: Path, copy: Path) -> None:
+    case = wp.find_cases(phantom_cases)[-1]
+    slides = CaseFolder(copy, case.id).path / "slides"
+    for retain, kept in (("tokens", {"tokens"}), ("all", {"tokens"}), ("reports", set())):
+        (outcome,) = run([case], copy, gather({"model": "phantom", "retain": retain}))
+        assert outcome.report == "reports/0001"
+        assert {p.name.split("-")[0] for p in slides.glob("*/*.zarr")} == kept
+
+
 def test_a_full_disk_fails_the_case_and_publishes_nothing(
     phantom_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
