@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes of a training run; the defaults made the shipped checkpoint."""
+    """Sizes of a training run; the defaults are those of the shipped checkpoint, which was not made in one go.
+
+    Its tower and first cycles are of an earlier day (`docs/decisions/0013-phantom-3.md`).
+    """
 
     lesion_sheets: int = 2600
     mimic_sheets: int = 2400
