@@ -15,7 +15,7 @@ from workflows.phantom.measuring.haystack import Bank, Patches
 from workflows.phantom.pathology import ORGANS
 from wsi_pipeline.store.tokens import pool
 
-_HIDDEN, _STEPS, _RATE = 64, 400, 3e-3
+_HIDDEN, _STEPS, _RATE = 64, 250, 4e-3
 _FOLDS = 2
 
 
