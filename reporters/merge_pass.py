@@ -67,7 +67,7 @@ def in_rounds(part: Part, told: Sequence[Told], writer: Writer, settings: Report
         if len(groups) == 1:
             passes.append(_one_pass(part, level, writer, settings))
             break
-        number = int(level[-1].finding.id[1:])
+        number = max(int(t.finding.id[1:]) for t in level)
         level = []
         for n, group in enumerate(groups, 1):
             if len(group) == 1:
@@ -81,7 +81,6 @@ def in_rounds(part: Part, told: Sequence[Told], writer: Writer, settings: Report
     return replace(
         last,
         findings=_uncited(told, {i for sentence in last.diagnosis for i in sentence.cites}),
-        remarks=tuple(remark for draft in passes for remark in draft.remarks),
         unparsed=tuple(text for draft in passes for text in draft.unparsed),
         logprob=sum(draft.logprob or 0.0 for draft in passes),
         truncated=any(draft.truncated for draft in passes),
@@ -116,7 +115,7 @@ def _one_pass(part: Part, group: Sequence[Told], writer: Writer, settings: Repor
         about = {i: _about(known[i].finding, text) for i in cited}
         basis = [(known[i], s) for i, said_there in about.items() for s in said_there]
         pieces = [[e for s in said_there for e in s.evidence] for said_there in about.values()]
-        shown = tuple(dict.fromkeys(slide for t, s in basis for slide in s.seen_on or t.finding.slides))
+        shown = tuple(dict.fromkeys(slide for t, s in basis for slide in _seen_on(t, s)))
         cites = tuple(dict.fromkeys(i for t, s in basis for i in (s.cites if t.merged else (t.finding.id,))))
         if text:
             sentence = inherited(text, in_turn(pieces, settings.evidence_patches), cites)
@@ -134,6 +133,11 @@ def _one_pass(part: Part, group: Sequence[Told], writer: Writer, settings: Repor
         logprob=draft.logprob,
         truncated=draft.truncated,
     )
+
+
+def _seen_on(told: Told, said: Sentence) -> tuple[str, ...]:
+    """Nowhere, where an earlier pass cited nothing for it."""
+    return said.seen_on or (() if told.merged and not said.cites else told.finding.slides)
 
 
 def _resting_on_nothing(diagnosis: Sequence[Sentence]) -> tuple[str, ...]:

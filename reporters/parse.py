@@ -8,15 +8,18 @@ from dataclasses import dataclass
 _STOP = re.compile(r"[.!?](?=\s|$)")
 _GOES_ON = re.compile(r"(^\W*\d{1,2}|\b(approx|ca|cf|dr|e\.g|i\.e|incl|resp|vs))\.$", re.IGNORECASE)
 """Numbers of a list and abbreviations, whose full stop ends nothing."""
-_BULLET = re.compile(r"(?:[*#>•-]+\s+)*")
+_BULLET = re.compile(r"(?:[*#•]+\s+|[->]+\s+(?!\d))*")
+"""At the beginning of a line; before a figure, `>` and `-` mean what they say."""
 _LINE = re.compile(r"^Slide (\d+): (.+)$")
 _SPECIMEN = re.compile(r"^(.+);$")
 _CONCLUSION = re.compile(r"^- (.+)$")
 _SHOWN_ON = re.compile(r"^(.*\S); slides? (\d+(?:, ?\d+)*)$")
-_GROUP = r"[\[(]\s*F\d+(?:[\s,;&–-]|and\b|to\b|F?\d+)*[\])]"
+# possessive: a group that never closes, such as one that was cut, must not be tried in all ways
+_GROUP = r"\[\s*+F\d++(?:(?:[\s,;&–-]|and\b|to\b)++F?\d++)*+\s*+\]"
 _CITES = re.compile(_GROUP)
-_CITED_AFTER = re.compile(rf"([.!?])((?:\s*{_GROUP})+)")
-_ID, _RANGE = re.compile(r"F\d+"), re.compile(r"F(\d+)\s*(?:-|–|to)\s*F?(\d+)")
+_CITED_BEFORE = re.compile(rf"^[\s*#•>-]*(?:\d{{1,2}}\.\s+)?(?:\*\*)?{_GROUP}[^\S\n]*\S", re.MULTILINE)
+_CITED_AFTER = re.compile(rf"([.!?])((?:\s*{_GROUP})+)(?=\s*$|\s+[^\sa-z])", re.MULTILINE)
+_ID, _RANGE = re.compile(r"\d+"), re.compile(r"(\d+)\s*(?:-|–|to)\s*F?(\d+)")
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,17 @@ def sentences(text: str) -> list[Span]:
         first = 0
         for stop in [*(match.end() for match in _STOP.finditer(line)), len(line)]:
             if stop == len(line) or not _GOES_ON.search(line[first:stop]):
-                found += _span(line[first:stop], position + first)
+                found += _span(line[first:stop], position + first, begins=first == 0)
                 first = stop
         position += len(line) + 1
     return found
 
 
-def _span(piece: str, start: int) -> list[Span]:
+def _span(piece: str, start: int, begins: bool) -> list[Span]:
+    """A piece of a line as a sentence, if it is one; a bullet may stand where the line `begins`."""
     stripped = piece.lstrip()
     start += len(piece) - len(stripped)
-    bullets = _BULLET.match(stripped)
+    bullets = _BULLET.match(stripped) if begins else None
     offset = bullets.end() if bullets else 0
     text = stripped[offset:].rstrip()
     return [Span(text, start + offset, start + offset + len(text))] if re.search(r"\w", text) else []
@@ -108,15 +112,15 @@ def _conclusion(text: str, line: Span) -> Conclusion:
 def cited_within(text: str) -> str:
     """Citations behind a full stop, as in `Cancer. [F2] Glands. [F1]`, moved before it: they belong to what ends there.
 
-    A text that begins with a citation has all of them before what they belong to, and stays.
+    Where any line begins with a citation, all stand before what they belong to, and the text is left as it is.
     """
-    if _CITES.match(text.strip()):
+    if _CITED_BEFORE.search(text):
         return text
     return _CITED_AFTER.sub(lambda match: f" {match[2].strip()}{match[1]}", text)
 
 
 def citations(sentence: str, known: set[str]) -> tuple[str, tuple[str, ...]]:
-    """A sentence without its `[F1, F3]`, `[F1-F3]` or `(F1 and F3)`, and the ids in them.
+    """A sentence without its `[F1, F3]`, `[F1-F3]` or `[F1 and 3]`, and the ids in them.
 
     A group with an id that is not known stays in the text and cites nothing.
     """
@@ -139,6 +143,6 @@ def _ids(group: str) -> list[str]:
     def all_of(match: re.Match[str]) -> str:
         first, last = int(match[1]), int(match[2])
         # a range as long as this is none
-        return " ".join(f"F{n}" for n in range(first, last + 1)) if first < last < first + 1000 else match[0]
+        return " ".join(str(n) for n in range(first, last + 1)) if first < last < first + 1000 else match[0]
 
-    return list(_ID.findall(_RANGE.sub(all_of, group)))
+    return [f"F{number}" for number in _ID.findall(_RANGE.sub(all_of, group))]

@@ -12,12 +12,11 @@ from reporters.schema import Completeness, Confidence, Finding, PartReport, Prov
 from wsi_pipeline.cases import Case, Part
 from wsi_pipeline.settings import ReportSettings
 from wsi_pipeline.store.outcome import NO_TISSUE, SlideOutcome
-from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.patches import MOST_LEFT, PatchStore
 
 UNSURE = "the model abstains, it is not sure enough of its answer"
-_SLIVERS = 0.05
-"""Share of a slide's tissue that patches may leave out at its edges: at the usual settings it is 0.015 at the most on
-52 phantom slides."""
+_ROUNDING = 0.01
+"""Patches are chosen by exact areas, and what they leave is counted in whole pixels of the overview."""
 _HARMLESS = ("duplicate of", "not read:", NO_TISSUE)
 
 
@@ -70,7 +69,7 @@ def completeness_of(
         if outcome.disagreeing:
             complete = False
             gaps.append(f"{slide.id}: {outcome.disagreeing} patches differ from coarser levels and were left out")
-        if outcome.tissue_left > _SLIVERS:
+        if outcome.tissue_left > MOST_LEFT + _ROUNDING:
             complete = False
             gaps.append(f"{slide.id}: {outcome.tissue_left:.0%} of its tissue lies in no patch (--min-tissue)")
         if slide.mask:

@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from tilers.geometry import Grid
 
+_ROUNDING = 1e-9
+
 
 def tissue_fractions(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
     """(rows·columns,) share of each patch that the mask covers, exact to the mask's fractional pixels.
@@ -42,6 +44,22 @@ def fragments(mask: NDArray[np.bool_], grid: Grid, kept: NDArray[np.intp]) -> ND
         inside = windows[piece - 1]
         found.append(int(np.bincount(owner[inside][pieces[inside] == piece]).argmax()))
     return np.unique(np.array(found, np.intp))
+
+
+def fullest_of_rest(tissue: NDArray[np.float64], kept: NDArray[np.intp], most: float) -> NDArray[np.intp]:
+    """As many other patches, the fullest first, as it takes to leave out at most the share `most` of all tissue.
+
+    Args:
+        tissue: (n,) share of every patch of the grid that holds tissue.
+        kept: indices of patches that are kept anyway.
+        most: share of the sum of `tissue`.
+    """
+    rest = tissue.copy()
+    rest[kept] = 0
+    order = np.argsort(-rest, kind="stable")
+    left = rest.sum() - np.concatenate([[0], rest[order].cumsum()])
+    count = int(np.argmax(left <= most * tissue.sum() + _ROUNDING))
+    return np.sort(order[:count])
 
 
 def covered(shape: tuple[int, ...], grid: Grid, patches: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tilers import quality
 from tilers.agreement import Agreement, Read
 from tilers.geometry import Grid, is_upsampling, make_grid, pick_level, window
-from tilers.grid import covered, fragments, tissue_fractions
+from tilers.grid import covered, fragments, fullest_of_rest, tissue_fractions
 from tilers.outside_mask import read_mask
 from tilers.overview import Overview, read_overview
 from tilers.readers import Opened, Reader, UndecodableRegion, open_slide
@@ -29,13 +29,13 @@ from wsi_pipeline.errors import SlideError
 from wsi_pipeline.events import emit
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.fingerprint import fingerprint, input_identity
-from wsi_pipeline.store.patches import SCHEMA, PatchWriter, SlideFacts
+from wsi_pipeline.store.patches import MOST_LEFT, SCHEMA, PatchWriter, SlideFacts
 from wsi_pipeline.store.publish import publishing
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 10
+ALGORITHM = 11
 """Raised whenever the same settings would give other pixels, patches or columns."""
 _DOUBTFUL = "its levels show different pictures, so that damage within tiles could not be noticed"
 _HAIR = 1e-6
@@ -128,6 +128,8 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int) 
     # where the overview does not decode, tissue is possible: such patches are read, or counted as unreadable
     enough = np.flatnonzero(tissue + unknown >= max(settings.min_tissue, 1e-6))
     candidates = np.union1d(enough, fragments(mask, grid, enough))
+    if settings.min_tissue <= TileSettings().min_tissue:
+        candidates = np.union1d(candidates, fullest_of_rest(tissue, candidates, MOST_LEFT))
     return Survey(opened, resolution, overview, mask, grid, tissue, candidates, tuple(warnings))
 
 

@@ -29,7 +29,7 @@ def run(cases: Sequence[Case], out: Path, settings: RunSettings, wait_s: float =
         wait_s: how long to wait for a case that another process works on; then it is skipped.
 
     Raises:
-        UsageError: two cases of one id, or patients mixed in a case; nothing is started.
+        UsageError: two cases of one id; nothing is started.
         ModelError: the checkpoint cannot be had or does not fit; nothing is started.
         StoreError: `out` cannot be written.
     """

@@ -68,11 +68,10 @@ def tile_one(job: TileJob, machine: MachineSettings, stop: threading.Event | Non
             stop,
         )
     except PipelineError as error:
-        return job, error
-    finally:
         # a child that was killed could not clean up behind itself, and the case is locked
         for leftover in job.final.parent.glob(f"{job.final.name}.partial-*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        return job, error
     return job, None
 
 

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tilers.tile import patches_fingerprint
 from wsi_pipeline.cases import Case, Slide, discover
 from wsi_pipeline.cases.model import safe_name, slide_id
-from wsi_pipeline.errors import UsageError
+from wsi_pipeline.errors import SlideError, UsageError
 from wsi_pipeline.events import Event, listening
+from wsi_pipeline.settings import TileSettings
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -115,24 +117,26 @@ def test_folders_without_slides_are_told(tmp_path: Path) -> None:
 
 
 def test_a_part_without_slides_is_a_part_that_is_missing(tmp_path: Path) -> None:
-    root = touch(tmp_path, "c/A/a.svs", "c/B/notes.txt", "d/a.svs", "d/notes/n.txt")
-    assert shape(discover(root)) == {"c": {"A": ["a.svs"], "B": ["B"]}, "d": {None: ["a.svs"]}}
+    root = touch(tmp_path, "c/A/a.svs", "c/B/IM0001", "c/C/c.svs.part", "c/notes/n.txt", "d/a.svs", "d/more/IM0001")
+    (root / "c/D").mkdir()
+    found = shape(discover(root))
+    assert found == {"c": {"A": ["a.svs"], "B": ["B"], "C": ["C"], "D": ["D"]}, "d": {None: ["a.svs"]}}
 
 
-def test_a_folder_that_cannot_be_listed_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = touch(tmp_path, "c/a.svs", "lost+found/x")
+def test_a_folder_that_cannot_be_listed_is_a_slide_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = touch(tmp_path, "c/a.svs", "c/secret/1.dcm", "d/1.svs", "lost+found/x")
     listed = Path.iterdir
 
     def refuse(folder: Path) -> Iterator[Path]:
-        if folder.name == "lost+found":
+        if folder.name in ("secret", "d", "lost+found"):
             raise PermissionError(13, "Permission denied")
         return listed(folder)
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    told: list[Event] = []
-    with listening(told.append):
-        assert shape(discover(root)) == {"c": {None: ["a.svs"]}}
-    assert "cannot be listed (Permission denied)" in told[0].facts["reason"]
+    cases = discover(root)
+    assert shape(cases) == {"c": {None: ["a.svs", "secret"]}, "d": {None: ["d"]}}
+    with pytest.raises(SlideError, match="Permission denied"):
+        patches_fingerprint(cases[1].slides[0], TileSettings())
 
 
 def test_pictures_beside_slides_are_no_slides(tmp_path: Path) -> None:

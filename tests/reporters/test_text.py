@@ -62,7 +62,7 @@ def test_sentences_and_citations() -> None:
     ("group", "ids"),
     [
         ("[F1-F3]", ("F1", "F2", "F3")), ("[F1–3]", ("F1", "F2", "F3")), ("[F1, F2, and F4]", ("F1", "F2", "F4")),
-        ("(F2)", ("F2",)), ("[F3; F1]", ("F3", "F1")), ("[F1] [F2]", ("F1", "F2")),
+        ("[F1, 2 and 3]", ("F1", "F2", "F3")), ("(F2)", ()), ("[F3; F1]", ("F3", "F1")), ("[F1] [F2]", ("F1", "F2")),
         ("[F2 to F9]", ()), ("(see F2)", ()),
     ],
 )  # fmt: skip
@@ -75,15 +75,32 @@ def test_citations_are_read_however_they_are_written(group: str, ids: tuple[str,
 def test_citations_behind_a_full_stop_belong_to_what_ends_there() -> None:
     told = "Carcinoma is present. [F2] The rest is unremarkable. [F1, F3]\nGrade 2.\n[F2]"
     assert cited_within(told) == "Carcinoma is present [F2]. The rest is unremarkable [F1, F3].\nGrade 2 [F2]."
-    before = "[F1] Carcinoma. [F2] Glands."
-    assert cited_within(before) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[F1] Carcinoma. [F2] Glands.", "1. [F1] Carcinoma.\n2. [F2] Glands.",
+        "Diagnosis:\n[F1] Carcinoma.\n[F2] Glands.",
+        "Finding [F1] shows carcinoma. [F2] shows normal glands.", "- **[F1] Carcinoma.** [F2] Glands.",
+    ],
+)  # fmt: skip
+def test_citations_before_what_they_belong_to_stay(text: str) -> None:
+    assert cited_within(text) == text
+
+
+def test_a_citation_that_never_closes_takes_no_time() -> None:
+    cut = "Carcinoma. [" + ", ".join(f"F{n}" for n in range(10, 400))
+    assert cited_within(cut) == cut
+    assert citations(cut, {"F10"}) == (cut, ())
 
 
 def test_numbers_of_lists_and_abbreviations_end_no_sentence() -> None:
     told = "## **Diagnosis:**\n\n1.  **Invasive carcinoma**, grade 2. Ki-67 approx. 20 %."
-    text = f"{told}\n* No invasion, e.g. of nerves.\n---"
+    text = f"{told}\n* No invasion, e.g. of nerves.\n---\nER positive. > 90 % of nuclei."
     assert [plain(s.text) for s in sentences(text)] == [
         "Diagnosis:", "1.  Invasive carcinoma, grade 2.", "Ki-67 approx. 20 %.", "No invasion, e.g. of nerves.",
+        "ER positive.", "> 90 % of nuclei.",
     ]  # fmt: skip
 
 

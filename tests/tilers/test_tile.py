@@ -3,8 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import MakeSlide, as_slide, tissue_image
+from tilers.grid import fullest_of_rest
 from tilers.readers import open_slide
 from tilers.tile import patches_fingerprint, tile
 from wsi_pipeline.errors import SlideError
@@ -145,10 +148,30 @@ def test_the_fingerprint_follows_content_and_settings(make_slide: MakeSlide) -> 
 def test_a_small_fragment_on_a_grid_corner_is_not_lost(make_slide: MakeSlide) -> None:
     image = np.full((1536, 1536, 3), 243, np.uint8)
     image[618:918, 618:918] = tissue_image(600, 600)[150:450, 150:450]
-    store = tiled(make_slide(image=image, mpp=1.0, power=10, factors=()))
-    assert len(store) == 1
-    assert store.tissue[0] < 0.05
-    assert store.facts.tissue_left_mm2 > 0.03
+    path = make_slide(image=image, mpp=1.0, power=10, factors=())
+    store = tiled(path)
+    assert len(store) == 4
+    assert store.tissue.max() < 0.05
+    assert store.facts.tissue_left == 0
+    # who asks for fuller patches gets one of each piece, and is told what is left
+    fuller = tiled(make_slide("b.svs", image=image, mpp=1.0, power=10, factors=()), min_tissue=0.06)
+    assert len(fuller) == 1
+    assert fuller.facts.tissue_left > 0.5
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.2))
+def test_as_few_patches_are_added_as_leave_little(seed: int, most: float) -> None:
+    random = np.random.default_rng(seed)
+    tissue = np.where(random.random(60) < 0.5, random.random(60), 0)
+    kept = np.flatnonzero(tissue > 0.4)
+    added = fullest_of_rest(tissue, kept, most)
+    rest = np.setdiff1d(np.arange(60), np.union1d(kept, added))
+    assert tissue[rest].sum() <= most * tissue.sum() + 1e-6
+    assert not np.intersect1d(kept, added).size
+    if len(added):
+        assert tissue[added].min() >= tissue[rest].max()
+        assert tissue[rest].sum() + tissue[added].min() > most * tissue.sum() - 1e-6
 
 
 def test_black_padding_is_not_fluorescence(make_slide: MakeSlide) -> None:

@@ -82,5 +82,7 @@ def test_a_share_that_is_gone_is_no_damage(
     with pytest.raises(SlideError, match=r"cannot be read any more \(Stale file handle\)"):
         reader.read(0, 400, 400, 8, 8)
     (tmp_path / "s.scn").unlink()
+    says = "read error"
     with pytest.raises(SlideError, match="cannot be opened any more"):
         reader.read(0, 400, 400, 8, 8)
+    reader.close()

@@ -21,7 +21,6 @@ from wsi_pipeline.errors import SlideError
 
 _STALLED = tuple(os.strerror(code) for code in (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN))
 """What OpenSlide says of a share that is gone or slow, which is no damage of the slide; it has no codes."""
-_GONE = "check the disk or share, and run again"
 
 
 class OpenSlideReader:
@@ -81,26 +80,28 @@ class OpenSlideReader:
         return on_white(region)
 
     def _region(self, origin: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-        for wait in (*WAITS_S, None):
+        stalled = ""
+        for wait in (0.0, *WAITS_S):
+            time.sleep(wait)
             try:
                 return np.asarray(self._slide.read_region(origin, level, size))
             except openslide.OpenSlideError as error:
-                self._reopen()
-                stalled = next((words for words in _STALLED if words in str(error)), None)
-                if stalled is None:
+                stalled = next((words for words in _STALLED if words in str(error)), "")
+                reopened = self._reopen()
+                if not stalled and reopened:
                     raise UndecodableRegion(str(error)) from None
-                if wait is None:
-                    raise SlideError(self._path, f"cannot be read any more ({stalled})", _GONE) from None
-                time.sleep(wait)
-        raise AssertionError("the last try returns or raises")
+        cause = f"cannot be read any more ({stalled})" if stalled else "cannot be opened any more"
+        raise SlideError(self._path, cause, "check the disk or share, and run again")
 
-    def _reopen(self) -> None:
-        """A handle is unusable after an error; a fresh one serves other regions."""
-        self._slide.close()
+    def _reopen(self) -> bool:
+        """A handle is unusable after an error; a fresh one, where there is one, serves other regions."""
         try:
-            self._slide = openslide.OpenSlide(self._file)
+            fresh = openslide.OpenSlide(self._file)
         except (openslide.OpenSlideError, OSError):
-            raise SlideError(self._path, "cannot be opened any more", _GONE) from None
+            return False
+        self._slide.close()
+        self._slide = fresh
+        return True
 
     def close(self) -> None:
         """Release the file."""

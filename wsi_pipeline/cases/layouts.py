@@ -15,6 +15,11 @@ from wsi_pipeline.events import emit
 
 Layout = Literal["folders", "flat"]
 
+_SYSTEM = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"})
+"""Folders that file systems and servers put beside anything."""
+_UNFINISHED = frozenset({"", ".part", ".partial", ".filepart", ".crdownload", ".tmp"})
+"""Suffixes of what may become a slide: files that are being copied, and DICOM without its own."""
+
 
 def discover(root: Location, layout: Layout | None = None, id_pattern: str | None = None) -> list[Case]:
     """Find the cases under `root`.
@@ -56,8 +61,8 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     for child in _subfolders(folder):
         try:
             yield from _walk(child, above | {me})
-        except UsageError as error:  # such as lost+found: a folder nobody may list stops none of the others
-            emit("find.unreadable", folder=child.name, reason=error.reason)
+        except UsageError:
+            yield child  # a slide that fails: what nobody may list stops none of the others, and is not forgotten
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -65,7 +70,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return [
         child
         for child in sorted(folder.iterdir())
-        if child.is_dir() and not child.name.startswith(".") and not is_sidecar(child)
+        if child.is_dir() and not child.name.startswith(".") and child.name not in _SYSTEM and not is_sidecar(child)
     ]
 
 
@@ -97,10 +102,15 @@ def _folders(root: Path, slides: list[Path]) -> list[Case]:
             continue
         parts = {entry.part for entry in cases[child.name]} - {None}
         for folder in _subfolders(child) if parts else ():
-            if folder.name not in parts and folder not in slides:
-                # a part whose copying failed, say: the case is not complete without it
+            if folder.name not in parts and folder not in slides and _may_become_slides(folder):
                 cases[child.name].append(_entry(folder, folder.name, folder.name))
     return [make_case(name, entries) for name, entries in cases.items()]
+
+
+def _may_become_slides(folder: Path) -> bool:
+    """Whether a folder beside parts looks like one whose copying failed: the case is not complete without it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return all(path.suffix.lower() in _UNFINISHED for path in files)
 
 
 def _flat(root: Path, slides: list[Path]) -> list[Case]:

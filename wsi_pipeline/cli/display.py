@@ -98,8 +98,6 @@ def describe(event: Event) -> str | None:
     match event.name:
         case "find.empty":
             return f"{f['folder']} holds no slides, and is no case"
-        case "find.unreadable":
-            return f"{f['folder']} is left out: {f['reason']}"
         case "run.case":
             return f"[{f['number']}/{f['total']}] {f['case']}"
         case "tile.slides" if f["total"] or f["kept"]:

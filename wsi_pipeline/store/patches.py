@@ -84,6 +84,10 @@ class SlideFacts(BaseModel):
         return self.tissue_left_mm2 / self.tissue_mm2 if self.tissue_mm2 else 0.0
 
 
+MOST_LEFT = 0.05
+"""Share of a slide's tissue that may lie in no patch, at its edges; with more, its part was not read whole."""
+
+
 class PatchWriter:
     """Write patches in order, whole shards at a time, into a partial folder."""
 
