@@ -23,6 +23,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped
         self.seen += self._new
         self._new = 0
 
+    def discard(self) -> None:
+        self._new = 0
+
     def get_seq_length(self) -> int:
         return self.seen
 
@@ -94,6 +97,10 @@ class WindowLayer(_Layer):
             self.keys, self.values = (t[:, :, -self._window + 1 :].clone() for t in self._with_new)
             self._with_new = None
 
+    def discard(self) -> None:
+        super().discard()
+        self._with_new = None
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         kept = min(self.seen, self._window - 1)
         return kept + query_length, self.seen - kept
@@ -122,6 +129,13 @@ class Memory(Cache):  # type: ignore[misc]
         """Keep what the last forward pass added; without this, the next one replaces it."""
         for layer in self.layers:
             layer.commit()
+
+    def discard(self) -> bool:
+        """Forget what the last forward pass added; whether all of that was forgotten, no layer having kept it."""
+        whole = len({layer.seen for layer in self.layers}) == 1
+        for layer in self.layers:
+            layer.discard()
+        return whole
 
     def stored(self) -> int:
         """Bytes of keys and values."""

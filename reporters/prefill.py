@@ -71,17 +71,16 @@ def prefill(
         first, last = pending.pop()
         try:
             logits = _read(model, sequence, images, behind, patches, memory, first, last)
-        except torch.OutOfMemoryError:
-            if last - first <= _SMALLEST:
-                raise
-            torch.cuda.empty_cache()
-            emit("prefill.halved", tokens=last - first)
-            halves = list(chunks(sequence.types[first:last], (last - first) // 2))
-            if len(halves) == 1:
-                raise
-            pending += [(first + a, first + b) for a, b in halves[::-1]]
+            memory.commit()
             continue
-        memory.commit()
+        except torch.OutOfMemoryError:
+            halves = list(chunks(sequence.types[first:last], (last - first) // 2))
+            if last - first <= _SMALLEST or len(halves) == 1 or not memory.discard():
+                raise
+        # out here the error is gone, and what its frames held with it
+        torch.cuda.empty_cache()
+        emit("prefill.halved", tokens=last - first)
+        pending += [(first + a, first + b) for a, b in halves[::-1]]
     assert logits is not None
     return logits
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reporters.positions import stretched
 from reporters.profiles import Profile, find_profile
@@ -119,14 +120,16 @@ class Writer:
             tokens: of its patches; None for text only.
             max_new_tokens: longest answer.
         """
+        from reporters.attention import LOOKING
         from reporters.memory import Memory
         from reporters.prefill import prefill
 
         memory = Memory(self.model.config.text_config, len(sequence.ids) + max_new_tokens)
         prefill(self.model, sequence.but_last(), tokens, memory)
         patches = len(sequence.grids)
-        self.model.set_attn_implementation("eager")
+        self.model.set_attn_implementation({"text_config": LOOKING})
         token, written, rows, truncated = torch.from_numpy(sequence.ids[None, -1:]).to(self.device), [], [], True
+        soft = torch.from_numpy(sequence.soft).to(self.device)
         logprob = 0.0
         for _ in range(max_new_tokens):
             step = self.model(input_ids=token, past_key_values=memory, use_cache=True, output_attentions=bool(patches))
@@ -138,7 +141,7 @@ class Writer:
                 break
             written.append(int(token))
             if patches and self._global:
-                rows.append(self._attention(step.attentions, sequence))
+                rows.append(self._attention(step.attentions, soft, sequence.grids))
         attention = np.stack(rows) if rows else None
         text = self.tokenizer.decode(written, skip_special_tokens=True)
         return Draft(text, np.array(written, np.int64), self._token_ends(written), logprob, attention, truncated)
@@ -157,11 +160,10 @@ class Writer:
         wanted = torch.from_numpy(answer).to(self.device)[:, None]
         return np.asarray(likely.gather(1, wanted)[:, 0].cpu().numpy())
 
-    def _attention(self, layers: Any, sequence: Sequence) -> NDArray[np.float32]:
+    def _attention(self, layers: Any, soft: Tensor, grids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Per patch; `soft` are places of its tokens, `grids` how many each has."""
         rows = torch.stack([layers[i][0, :, -1, :].float().mean(0) for i in self._global]).mean(0)
-        soft = rows[torch.from_numpy(sequence.soft).to(rows.device)].cpu().numpy()
-        starts = sequence.grids.cumsum() - sequence.grids
-        return np.asarray(np.add.reduceat(soft, starts), np.float32)
+        return np.asarray(np.add.reduceat(rows[soft].cpu().numpy(), grids.cumsum() - grids), np.float32)
 
     def _token_ends(self, written: list[int]) -> NDArray[np.int64]:
         decode = self.tokenizer.decode

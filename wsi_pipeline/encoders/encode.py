@@ -64,13 +64,16 @@ class Encoder:
         """
         total, slide = len(patches), patches.facts.slide_id
         emit("encode.start", slide=slide, total=total)
-        with publishing(final) as partial:
+        with publishing(final) as partial, ThreadPoolExecutor(1) as thread:
             writer = TokenWriter(partial, total, tokens_per_patch, self.tower.dim, self.dtype)
-            done = 0
+            done, written = 0, thread.submit(lambda: None)
             for batch in prefetched(patches, self.batch_size):
-                writer.append(self._tokens(batch, tokens_per_patch))
+                tokens = self._tokens(batch, tokens_per_patch)
+                written.result()  # those before are written while the device works on these
+                written = thread.submit(writer.append, tokens)
                 done += len(batch)
                 emit("encode.progress", slide=slide, done=done, total=total)
+            written.result()
             writer.close(
                 TokenFacts(
                     slide_id=slide,
