@@ -42,7 +42,7 @@ the same for programs. Plans: `joint` and `mixed`; `groups` and `windows` with a
 
 ## On held-out slides (calibration seeds; composed parts, from tokens)
 
-Patches count where they are clearly one class. Reports are composed of the same hundred slides again and again: they
+Patches count where they are clearly one class. Reports are composed of the same few slides again and again: they
 tell whether training went well, and are no measure of the checkpoint.
 
 | measure | value |
