@@ -10,7 +10,6 @@ from reporters.plan import PartPlan
 from reporters.safety import withhold
 from reporters.schema import Completeness, Confidence, Finding, PartReport, Provenance, Report, Run, Sentence
 from wsi_pipeline.cases import Case, Part
-from wsi_pipeline.settings import ReportSettings
 from wsi_pipeline.store.outcome import NO_TISSUE, SlideOutcome
 from wsi_pipeline.store.patches import MOST_LEFT, PatchStore
 
@@ -25,21 +24,16 @@ def make_report(
     outcomes: Mapping[str, SlideOutcome],
     stores: Mapping[str, PatchStore],
     drafts: Sequence[PartDraft],
-    plans: Sequence[PartPlan | None],
+    completeness: Sequence[Completeness],
     confidences: Sequence[Confidence | None],
-    settings: ReportSettings,
     provenance: Provenance,
     run: Run,
 ) -> Report:
-    """Fill the schema. `drafts`, `plans` and `confidences` are in the order of the case's parts."""
-    parts = [
-        _part_report(part, outcomes, draft, plan, confidence, settings)
-        for part, draft, plan, confidence in zip(case.parts, drafts, plans, confidences, strict=True)
-    ]
+    """Fill the schema. `drafts`, `completeness` and `confidences` are in the order of the case's parts."""
     return Report(
         case=case.id,
         phantom=bool(stores) and all(store.facts.phantom for store in stores.values()),
-        parts=tuple(parts),
+        parts=tuple(_part_report(*part) for part in zip(case.parts, drafts, completeness, confidences, strict=True)),
         slides=tuple(slide_report(s, outcomes[s.id], stores.get(s.id)) for s in case.slides),
         provenance=provenance,
         run=run,
@@ -109,16 +103,7 @@ def _addendum(failed: Sequence[str], read: int, slides: int) -> str:
     return f"This draft rests on {read} of {slides} slides. An addendum has to follow when {missing} can be read."
 
 
-def _part_report(
-    part: Part,
-    outcomes: Mapping[str, SlideOutcome],
-    draft: PartDraft,
-    plan: PartPlan | None,
-    confidence: Confidence | None,
-    settings: ReportSettings,
-) -> PartReport:
-    completeness = completeness_of(part, outcomes, plan, settings.allow_incomplete)
-
+def _part_report(part: Part, draft: PartDraft, completeness: Completeness, confidence: Confidence | None) -> PartReport:
     def checked_finding(finding: Finding) -> Finding:
         return finding.model_copy(update={"sentences": withhold(finding.sentences, completeness)})
 
@@ -144,6 +129,6 @@ def _part_report(
         confidence=confidence,
         logprob=draft.logprob if draft.logprob is None else round(draft.logprob, 4),
         completeness=completeness,
-        plan=plan,
+        plan=draft.plan,
         unparsed=checked_texts(draft.unparsed),
     )

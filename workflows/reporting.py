@@ -50,10 +50,16 @@ def encode_and_report(work: Work, started: float) -> tuple[Path, Report]:
     if (existing := _published(work, name)) is not None:
         return existing
     drafts = [_draft(part, plan, reason, work, tokens) for part, plan, reason in planned]
-    plans = [draft.plan for draft in drafts]
-    confidences = [_confidence(part, draft, work) for part, draft in zip(work.case.parts, drafts, strict=True)]
+    kept = work.settings.report.allow_incomplete
+    completeness = [
+        completeness_of(part, work.outcomes, draft.plan, kept)
+        for part, draft in zip(work.case.parts, drafts, strict=True)
+    ]
+    confidences = [
+        _confidence(draft, work) if whole.complete else None for draft, whole in zip(drafts, completeness, strict=True)
+    ]
     report = make_report(
-        work.case, work.outcomes, work.stores, drafts, plans, confidences, work.settings.report,
+        work.case, work.outcomes, work.stores, drafts, completeness, confidences,
         _provenance(planned, work, name), _run_block(work, started),
     )  # fmt: skip
     return _publish(report, work), report
@@ -155,12 +161,10 @@ def _draft(
     return draft_part(part, plan, work.model.writer, _slides_to_read(part, work), tokens, work.settings.report)
 
 
-def _confidence(part: Part, draft: PartDraft, work: Work) -> Confidence | None:
-    """By the checkpoint's calibration; none where that was made for something else, or not all was read or written."""
+def _confidence(draft: PartDraft, work: Work) -> Confidence | None:
+    """In a part read whole, by the checkpoint's calibration; none where that was made for something else, or cut."""
     calibration, plan = work.model.calibration, draft.plan
     if plan is None or draft.logprob is None or not draft.diagnosis or draft.truncated or calibration is None:
-        return None
-    if not completeness_of(part, work.outcomes, plan).complete:
         return None
     # no calibration tells which patches were fine, how long sequences were, or of what power slides were not
     tile = work.settings.tile
