@@ -17,16 +17,16 @@ import json
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import machine
 import numpy as np
+from banks import BankOptions, bank_command
 
 from workflows.checkpoints import Model
-from workflows.phantom.measuring.haystack import build_bank, compose
+from workflows.phantom.measuring.haystack import compose
 from workflows.phantom.measuring.needle import EVERY, READERS, Reading, read, read_from_files
 from workflows.phantom.measuring.scoring import wilson
 from workflows.phantom.pathology import ORGANS
@@ -59,7 +59,6 @@ class FromFiles:
 
 @click.command()
 @click.option("--seed", default=0, show_default=True, help="Of what is composed.")
-@click.option("--bank-seed", default=800_000, show_default=True, help="Of the bank's slides, within the test split.")
 @click.option("--patches", "sizes", type=int, multiple=True, default=(100, 1000), show_default=True)
 @click.option(
     "--lesions", type=int, multiple=True, default=(1, 4, 16), show_default=True, help="Patches of the lesion."
@@ -69,15 +68,11 @@ class FromFiles:
 @click.option("--model", default="phantom", show_default=True)
 @click.option("--context", type=int, help="Tokens of a sequence at the most. [what the model is made for]")
 @click.option("--reader", "readers", multiple=True, type=click.Choice(list(READERS)), help="Only these. [all]")
-@click.option("--bank", type=click.Path(path_type=Path), help="Folder where encoded slides are kept; else temporary.")
-@click.option("--normal", default=100, show_default=True, help="Slides of the bank without a lesion, per organ.")
-@click.option("--per-lesion", default=8, show_default=True, help="Slides of the bank per diagnosis.")
-@click.option("--workers", default=2, show_default=True)
+@bank_command
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    seed: int, bank_seed: int, sizes: tuple[int, ...], lesions: tuple[int, ...], cases: int, from_files: int,
-    model: str, context: int | None, readers: tuple[str, ...], bank: Path | None, normal: int, per_lesion: int,
-    workers: int, as_json: bool,
+    seed: int, sizes: tuple[int, ...], lesions: tuple[int, ...], cases: int, from_files: int, model: str,
+    context: int | None, readers: tuple[str, ...], bank: BankOptions, as_json: bool,
 ) -> None:  # fmt: skip
     """Compose, read, print."""
     settings = ModelSettings(name=model, context_tokens=context)
@@ -85,8 +80,7 @@ def main(
     rows: list[Row] = []
     files: list[FromFiles] = []
     refused: dict[tuple[int, str], str] = {}
-    with nullcontext(bank) if bank else tempfile.TemporaryDirectory(prefix="needle-") as folder:
-        slides = build_bank(Path(str(folder)), loaded, bank_seed, normal, per_lesion, workers)
+    with bank.built(loaded) as (slides, folder):
         for size, lesion, number in itertools.product(sizes, (0, *lesions), range(cases)):
             random = np.random.default_rng([seed, size, lesion, number])
             case = compose(slides, random, ORGANS[number % len(ORGANS)], size, lesion)
@@ -100,7 +94,7 @@ def main(
                     continue
                 rows.append(Row(size, lesion, case.distinct, reader, composed[reader], time.monotonic() - started))
             if number < from_files:
-                with tempfile.TemporaryDirectory(prefix="needle-files-", dir=bank) as work:
+                with tempfile.TemporaryDirectory(prefix="needle-files-", dir=folder) as work:
                     started = time.monotonic()
                     reading = read_from_files(settings, case, slides, Path(work))
                     seconds = time.monotonic() - started
@@ -116,7 +110,7 @@ def main(
     held = {organ.name: sum(map(len, slides.normal[organ.name])) for organ in ORGANS}
     longest = f"{context:,} tokens of context" if context else "the model's own context"
     print(f"needle: seed {seed}, model {machine.model(model)}, {longest}")
-    print(f"bank of seed {bank_seed}: {held} normal patches")
+    print(f"bank of seed {bank.bank_seed}: {held} normal patches")
     print(machine.describe())
     print(f"naming one of the organ's lesions blindly is right in {np.mean([1 / len(o.lesions) for o in ORGANS]):.2f}")
     _print(rows)

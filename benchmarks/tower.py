@@ -9,16 +9,14 @@ case in twenty of 40,000 patches is to be called diseased for nothing, one false
 from __future__ import annotations
 
 import json
-import tempfile
-from contextlib import nullcontext
-from pathlib import Path
 
 import click
 import machine
 import numpy as np
+from banks import BankOptions, bank_command
 
 from workflows.checkpoints import Model
-from workflows.phantom.measuring.haystack import LEAST_SHOWN, build_bank
+from workflows.phantom.measuring.haystack import LEAST_SHOWN
 from workflows.phantom.measuring.tower import probe
 from wsi_pipeline.settings import ModelSettings
 
@@ -27,19 +25,12 @@ GRIDS = (1, 4)
 
 
 @click.command()
-@click.option("--bank-seed", default=800_000, show_default=True, help="Of the bank's slides, within the test split.")
+@bank_command
 @click.option("--model", default="phantom", show_default=True)
-@click.option("--bank", type=click.Path(path_type=Path), help="Folder where encoded slides are kept; else temporary.")
-@click.option("--normal", default=100, show_default=True, help="Slides of the bank without a lesion, per organ.")
-@click.option("--per-lesion", default=8, show_default=True, help="Slides of the bank per diagnosis.")
-@click.option("--workers", default=2, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
-def main(
-    bank_seed: int, model: str, bank: Path | None, normal: int, per_lesion: int, workers: int, as_json: bool
-) -> None:
+def main(bank: BankOptions, model: str, as_json: bool) -> None:
     """Encode, probe, print."""
-    with nullcontext(bank) if bank else tempfile.TemporaryDirectory(prefix="tower-") as folder:
-        slides = build_bank(Path(str(folder)), Model(ModelSettings(name=model)), bank_seed, normal, per_lesion, workers)
+    with bank.built(Model(ModelSettings(name=model))) as (slides, _):
         found = {grid: probe(slides, grid) for grid in GRIDS}
     if as_json:
         rows = [
@@ -50,7 +41,9 @@ def main(
         ]
         print(json.dumps(rows, indent=1))
         return
-    print(f"tower: model {machine.model(model)}, bank of seed {bank_seed}; lesions cover {LEAST_SHOWN:.0%} and more")
+    print(
+        f"tower: model {machine.model(model)}, bank of seed {bank.bank_seed}; lesions cover {LEAST_SHOWN:.0%} and more"
+    )
     print(machine.describe())
     print("benign patches that score as high as the given share of lesion patches, per 10,000")
     print(
