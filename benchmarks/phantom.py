@@ -21,6 +21,7 @@ from workflows.phantom.measuring.reports import (
     EARLIER,
     THUMBNAIL,
     WHOLE,
+    WHOLE_BESIDE,
     Readers,
     draw_cohort,
     measure,
@@ -32,12 +33,14 @@ from workflows.phantom.training.train import training_pool
 from wsi_pipeline.models import find_checkpoint
 
 NO_EXTENT = (ALL_BENIGN, THUMBNAIL, EARLIER)
-"""Readers that say no extent, and nothing of single slides."""
+"""Readers that say no extent."""
+REPORTS = (WHOLE, WHOLE_BESIDE)
+"""Read as reports, with a line for every slide; the others as drafts."""
 NOTES = """\
 exact, diseased: of parts that show a lesion. spotless: exact, slides and extents right, every slide's line right, and
-no contradiction. Who calls everything benign and who reads thumbnails are told the organ. These, and the first
-checkpoint, say no extents; thumbnails name one diagnosis where parts may have two. A slide holds some 14 patches: 126
-of one are all of it."""
+no contradiction; told of reports only. Who calls everything benign and who reads thumbnails are told the organ. These,
+and the first checkpoint, say no extents; thumbnails name one diagnosis where parts may have two. A slide holds some 14
+patches: 126 of one are all of it."""
 
 
 @click.command()
@@ -105,8 +108,8 @@ def _print(rows: dict[str, dict[str, dict[str, Rate]]]) -> None:
                 continue
             print(
                 f"{reader:27}{bucket:>7}{r['exact'].of:>5}{_share(r['exact'])}{_count(r['exact, diseased']):>13}"
-                f"{r['name'].share:>9.3f}{_share(r['slides'])}{_given(r['extent'], reader):>8}"
-                f"{_given(r['spotless'], reader):>10}{r['organ wrong'].hits:>7}"
+                f"{r['name'].share:>9.3f}{_share(r['slides'])}{_given(r['extent'], reader not in NO_EXTENT):>8}"
+                f"{_given(r['spotless'], reader in REPORTS):>10}{r['organ wrong'].hits:>7}"
                 f"{_at_most(r['malignant called benign']):>27}{_count(r['benign called diseased']):>11}"
                 f"{r['silent'].hits:>8}"
             )
@@ -117,8 +120,8 @@ def _share(rate: Rate) -> str:
     return f"{rate.share:>7.3f} {rate.low:>5.3f}–{rate.high:.3f}  "
 
 
-def _given(rate: Rate, reader: str) -> str:
-    return "–" if reader in NO_EXTENT else f"{rate.share:.3f}"
+def _given(rate: Rate, said: bool) -> str:
+    return f"{rate.share:.3f}" if said else "–"
 
 
 def _at_most(rate: Rate) -> str:
