@@ -108,7 +108,7 @@ class PartReport(_Data):
     """What an abstaining checkpoint would have said."""
     findings: tuple[Finding, ...]
     remarks: tuple[str, ...] = ()
-    """Where the draft contradicts itself."""
+    """Where the draft contradicts itself, or rests on nothing."""
     confidence: Confidence | None
     """None: not calibrated for this model, plan and domain."""
     logprob: float | None
