@@ -1,0 +1,34 @@
+"""Benchmarks of tiling run from their command line, on sizes that say nothing."""
+
+import json
+
+from tests.benchmarks import run_benchmark
+
+
+def test_fuzzing_counts_every_input() -> None:
+    told = run_benchmark("fuzz_direct.py", "--inputs", "24")
+    assert "24 damaged inputs of 8 slides" in told
+    counts = [int(line.split()[0]) for line in told.splitlines()[2:]]
+    assert sum(counts) == 24
+    assert len(counts) > 1
+    assert "ESCAPED" not in told
+    assert "CRASHED" not in told
+
+
+def test_tiling_is_measured_beside_loops_and_limits() -> None:
+    name = "20X, no levels, 240 px tiles"
+    rows = json.loads(run_benchmark("tiling.py", "--edge", "1.6", "--slide", name, "--json"))
+    assert {row["slide"] for row in rows} == {name}
+    assert {"limit: decode", "limit: decode + encode", "wsi-pipeline, direct", "OpenSlide loop"} <= {
+        row["method"] for row in rows
+    }
+    assert len({row["patches"] for row in rows}) == 1
+    assert all(row["rate"] > 0 and row["peak_gib"] > 0 for row in rows)
+
+
+def test_tissue_is_scored_by_patch_and_specks_by_speck() -> None:
+    conditions = ("H&E", "blank glass", "IHC-like specks")
+    found = json.loads(run_benchmark("tissue.py", "--slides", "1", "--json", *(f"--condition={c}" for c in conditions)))
+    assert found["H&E"]["hit"] > 10 * found["H&E"]["missed"]
+    assert found["IHC-like specks"]["hit"] > 0
+    assert set(found["blank glass"].values()) == {0}
