@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -37,10 +37,7 @@ class BankOptions:
     @contextmanager
     def built(self, model: Model) -> Iterator[tuple[Bank, Path]]:
         """The bank and its folder."""
-        if self.bank:
-            yield build_bank(self.bank, model, self.bank_seed, self.normal, self.per_lesion, self.workers), self.bank
-            return
-        with tempfile.TemporaryDirectory(prefix="bank-") as name:
+        with nullcontext(self.bank) if self.bank else tempfile.TemporaryDirectory(prefix="bank-") as name:
             folder = Path(name)
             yield build_bank(folder, model, self.bank_seed, self.normal, self.per_lesion, self.workers), folder
 

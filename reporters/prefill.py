@@ -61,11 +61,8 @@ def prefill(
         (vocabulary,) logits behind the last token.
     """
     model.set_attn_implementation({"text_config": CHUNKED})
-    images, pending, logits = (
-        image_numbers(sequence.types),
-        list(chunks(sequence.types, most or CHUNK[model.device.type]))[::-1],
-        None,
-    )
+    images, logits = image_numbers(sequence.types), None
+    pending = list(chunks(sequence.types, most or CHUNK[model.device.type]))[::-1]
     behind = sequence.soft[sequence.grids.cumsum() - 1]
     while pending:
         first, last = pending.pop()

@@ -31,7 +31,7 @@ from wsi_pipeline.store.outcome import (
 )
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.paths import CaseFolder
-from wsi_pipeline.store.publish import sweep_partials
+from wsi_pipeline.store.publish import opened_or_removed, sweep_partials
 
 NO_SLIDE = "no slide could be read"
 
@@ -84,9 +84,7 @@ def run_case(case: Case, out: Path, settings: RunSettings, model: Model, wait_s:
         except PipelineError as error:
             outcome = _ended(work, "failed", request, started, reason=str(error))
         except Exception as error:  # whatever it is, the other cases go on
-            emit("case.error", case=case.id, traceback=traceback.format_exc())
-            reason = f"unexpected {type(error).__name__}: {error}"[:500]
-            outcome = _ended(work, "failed", request, started, reason=reason)
+            outcome = _ended(work, "failed", request, started, reason=unexpected(case, error))
         write_outcome(folder.outcome, outcome)
         _retain(work, outcome)
         emit(
@@ -96,13 +94,16 @@ def run_case(case: Case, out: Path, settings: RunSettings, model: Model, wait_s:
         return outcome
 
 
-def is_current(case: Case, out: Path, settings: RunSettings, model: Model) -> bool:
-    """Whether a run would find nothing to do for this case."""
-    folder = CaseFolder(out, case.id)
-    work = Work(case, folder, settings, model)
-    name_slides(work)
-    previous = _previous(folder)
-    return previous is not None and _is_current(previous, _request(work), folder)
+def unexpected(case: Case, error: Exception) -> str:
+    """The reason of what ends with an error of no kind of ours; where it came from is told as an event."""
+    emit("case.error", case=case.id, traceback=traceback.format_exc())
+    return f"unexpected {type(error).__name__}: {error}"[:500]
+
+
+def is_current(work: Work) -> bool:
+    """Whether a run would find nothing to do for a case whose slides are named."""
+    previous = _previous(work.folder)
+    return previous is not None and _is_current(previous, _request(work), work.folder)
 
 
 def name_slides(work: Work) -> None:
@@ -181,7 +182,6 @@ def _retried(work: Work, previous: CaseOutcome) -> bool:
 
 
 def _bring_up_to_date(work: Work, request: str, started: float) -> CaseOutcome:
-    refuse_mixed_patients(work.case)
     tile_case(work)
     if not any(len(store) for store in work.stores.values()):
         if any(o.status == "failed" for o in work.outcomes.values()):
@@ -199,13 +199,19 @@ def _bring_up_to_date(work: Work, request: str, started: float) -> CaseOutcome:
 
 
 def tile_case(work: Work) -> None:
-    """Tile what has no store yet, and open every store."""
+    """Tile what has no store yet, and open every store.
+
+    Raises:
+        UsageError: the case mixes patients.
+        StoreError: the disk refuses.
+    """
+    refuse_mixed_patients(work.case)
     jobs = []
     for slide in work.case.slides:
         if slide.id in work.outcomes:
             continue
         job = _job(slide, work)
-        if not _usable(job.final):
+        if opened_or_removed(job.final, PatchStore) is None:
             jobs.append(job)
     emit("tile.slides", case=work.case.id, total=len(jobs), kept=len(work.names) - len(jobs))
     for job, error in tile_all(jobs, work.settings.machine):
@@ -224,18 +230,6 @@ def tile_case(work: Work) -> None:
 def _job(slide: Slide, work: Work) -> TileJob:
     name = work.names[slide.id]
     return TileJob(slide, work.settings.tile, work.folder.patches(slide.id, name), name)
-
-
-def _usable(final: Path) -> bool:
-    """Whether a store is there and whole; a damaged one is removed and made again."""
-    if not final.exists():
-        return False
-    try:
-        PatchStore(final)
-    except StoreError:
-        shutil.rmtree(final)
-        return False
-    return True
 
 
 def _read(slide: Slide, store: PatchStore) -> SlideOutcome:

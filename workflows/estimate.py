@@ -82,14 +82,14 @@ def estimate(cases: Sequence[Case], settings: RunSettings, out: Path, download: 
 
 
 def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEstimate:
-    if is_current(case, out, settings, model):
+    work = Work(case, CaseFolder(out, case.id), settings, model)
+    name_slides(work)
+    if is_current(work):
         return CaseEstimate(case.id, (), ("up to date, nothing to do",))
     try:
         refuse_mixed_patients(case)
     except UsageError as error:
         return CaseEstimate(case.id, (), (str(error),))
-    work = Work(case, CaseFolder(out, case.id), settings, model)
-    name_slides(work)
     slides = expect(work)
     plans, tokens, answers, to_encode, finest = [], 0, 0, 0, 0
     for part in case.parts:

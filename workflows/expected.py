@@ -11,10 +11,11 @@ from typing import Any
 from workflows.case import Work
 from workflows.supervise import supervised
 from wsi_pipeline.cases import Slide
-from wsi_pipeline.errors import PipelineError, StoreError
+from wsi_pipeline.errors import PipelineError
 from wsi_pipeline.events import Event, emit, listening
 from wsi_pipeline.settings import RunSettings, TileSettings
 from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.publish import opened
 
 _TOLD = "estimate.slide"
 
@@ -44,17 +45,12 @@ def _expected(slide: Slide, work: Work) -> SlideEstimate:
     if (known := work.outcomes.get(slide.id)) is not None:
         return SlideEstimate(slide.id, slide.part, problem=known.reason)
     final = work.folder.patches(slide.id, work.names[slide.id])
-    if final.exists():
-        try:
-            store = PatchStore(final)
-        except StoreError:
-            pass  # half a store is made again
-        else:
-            facts = store.facts
-            return SlideEstimate(
-                slide.id, slide.part, facts.mpp, facts.mpp_source, len(store), phantom=facts.phantom, tiled=True
-            )
-    return _surveyed(slide, work.settings)
+    if (store := opened(final, PatchStore)) is None:
+        return _surveyed(slide, work.settings)
+    facts = store.facts
+    return SlideEstimate(
+        slide.id, slide.part, facts.mpp, facts.mpp_source, len(store), phantom=facts.phantom, tiled=True
+    )
 
 
 def _surveyed(slide: Slide, settings: RunSettings) -> SlideEstimate:

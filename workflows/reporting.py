@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -31,7 +30,7 @@ from wsi_pipeline.events import emit
 from wsi_pipeline.settings import Objection
 from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
-from wsi_pipeline.store.publish import publishing
+from wsi_pipeline.store.publish import opened_or_removed, publishing
 from wsi_pipeline.store.tokens import TokenStore
 from wsi_pipeline.store.verdicts import verdicts
 
@@ -133,24 +132,12 @@ def _tokens(slide: str, tokens_per_patch: int, work: Work) -> TokenStore:
 
     name = tokens_fingerprint(str(work.model.revision), work.model.dtype, tokens_per_patch, work.names[slide])
     final = work.folder.tokens(slide, name)
-    if not _is_whole(final):
+    if (store := opened_or_removed(final, TokenStore)) is None:
         work.model.encoder.encode(work.stores[slide], work.names[slide], tokens_per_patch, final)
-    store = TokenStore(final)
+        store = TokenStore(final)
     if store.facts.revision != work.model.revision:
         raise StoreError(final, "holds tokens of another model revision", "delete it and run again")
     return store
-
-
-def _is_whole(final: Path) -> bool:
-    """Whether a token store is there; what is left of one that was half deleted is removed."""
-    if not final.exists():
-        return False
-    try:
-        TokenStore(final)
-    except StoreError:
-        shutil.rmtree(final)
-        return False
-    return True
 
 
 def _draft(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from workflows.case import Work, name_slides, tile_case
+from workflows.case import Work, name_slides, tile_case, unexpected
 from workflows.checkpoints import Model
 from workflows.run import check_cases
-from wsi_pipeline.cases import Case, refuse_mixed_patients
+from wsi_pipeline.cases import Case
 from wsi_pipeline.errors import PipelineError
-from wsi_pipeline.events import emit
 from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.lock import locked
 from wsi_pipeline.store.outcome import SlideOutcome
@@ -45,7 +43,6 @@ def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path,
             with locked(folder.lock):
                 sweep_partials(folder.path)
                 name_slides(work)
-                refuse_mixed_patients(case)
                 tile_case(work)
                 if last == "encode":
                     from workflows.reporting import encode_case
@@ -54,8 +51,7 @@ def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path,
         except PipelineError as error:  # the other cases go on
             _fail(work, last, error.reason)
         except Exception as error:
-            emit("case.error", case=case.id, traceback=traceback.format_exc())
-            _fail(work, last, f"unexpected {type(error).__name__}: {error}"[:500])
+            _fail(work, last, unexpected(case, error))
         done.append(work)
     return done
 

@@ -6,11 +6,12 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from tests.conftest import MakeSlide
+from tilers.tile import patches_fingerprint
 from workflows.estimate import describe, estimate
 from workflows.run import exit_code, run
 from wsi_pipeline.cases import discover, refuse_mixed_patients
-from wsi_pipeline.errors import UsageError
-from wsi_pipeline.settings import gather
+from wsi_pipeline.errors import SlideError, UsageError
+from wsi_pipeline.settings import TileSettings, gather
 
 
 def dicom(path: Path, patient: str, series: str | None = None, accession: str = "") -> None:
@@ -114,6 +115,8 @@ def test_a_folder_that_cannot_be_read_fails_later_in_a_row_of_its_own(tmp_path: 
     (tmp_path / "case/a/1.dcm").unlink()
     (tmp_path / "case/a").rmdir()
     refuse_mixed_patients(case)
+    with pytest.raises(SlideError, match="cannot be read"):
+        patches_fingerprint(case.slides[0], TileSettings())
 
 
 def test_a_case_of_two_patients_fails_and_the_others_go_on(make_slide: MakeSlide, tmp_path: Path) -> None:

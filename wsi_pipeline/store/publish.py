@@ -8,11 +8,14 @@ import re
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from wsi_pipeline.errors import StoreError
+
+Store = TypeVar("Store")
 
 _PARTIAL = ".partial-"
 _LEFTOVER = re.compile(re.escape(_PARTIAL) + r"(\w+-\d+|stale)-[0-9a-f]{8}$")
@@ -44,6 +47,24 @@ def publishing(final: Path) -> Iterator[Path]:
         raise disk_error(final, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def opened(final: Path, store: Callable[[Path], Store]) -> Store | None:
+    """The store at `final`; None where there is none, or only what is left of one."""
+    if not final.exists():
+        return None
+    try:
+        return store(final)
+    except StoreError:
+        return None
+
+
+def opened_or_removed(final: Path, store: Callable[[Path], Store]) -> Store | None:
+    """The same; what is left of one is removed, so that another can be published."""
+    found = opened(final, store)
+    if found is None and final.exists():
+        shutil.rmtree(final)
+    return found
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from workflows.checkpoints import Model
 from workflows.phantom.drawing.mosaic import write_mosaic
 from workflows.phantom.measuring.haystack import Bank, Case, Tokens
 from workflows.phantom.measuring.reading import read_case
+from workflows.phantom.measuring.reports import MEDGEMMA_PATCHES
 from workflows.phantom.measuring.said import said_in_draft, said_in_report
 from workflows.phantom.measuring.scoring import NOTHING, Said
 from workflows.phantom.pathology import ORGANS
@@ -23,9 +24,6 @@ from wsi_pipeline.cases import Part
 from wsi_pipeline.settings import ModelSettings, RunSettings
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.tokens import TokenStore, pool
-
-MEDGEMMA_PATCHES = 126
-"""What MedGemma 1.5 reads of a slide."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ ALL_BENIGN = "benign, always"
 """Told the organ and looks at nothing: what is exact by chance."""
 THUMBNAIL = "thumbnails"
 EARLIER = "first checkpoint"
-_MEDGEMMA_PATCHES = 126
+MEDGEMMA_PATCHES = 126
 """What MedGemma 1.5 reads of a slide."""
 
 
@@ -146,8 +146,8 @@ def _others(case: ReadCase, part: Part, truth: PhantomPart, readers: Readers, fo
 
     said = {
         ONE_SLIDE: read([picked], None),
-        ONE_126: read([picked], _MEDGEMMA_PATCHES),
-        SHARED_126: read(names, _MEDGEMMA_PATCHES),
+        ONE_126: read([picked], MEDGEMMA_PATCHES),
+        SHARED_126: read(names, MEDGEMMA_PATCHES),
         TENTH: read(names, -(-patches // 10)),
         ALL_BENIGN: all_benign(truth.organ),
     }
