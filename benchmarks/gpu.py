@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -34,7 +35,7 @@ from reporters.prefill import CHUNK, prefill
 from reporters.sequence import Sequence
 from tilers.tile import tile
 from wsi_pipeline.cases import Slide
-from wsi_pipeline.encoders.encode import prefetched
+from wsi_pipeline.encoders.batches import Batches
 from wsi_pipeline.encoders.vision import VisionTower
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
@@ -73,7 +74,7 @@ class Sizes:
     product: int
 
 
-FULL = Sizes(SO400M, TEXT_4B, (448, 896), 32, 512, (32_768, 131_072, 524_288, 1_048_576), 8192)
+FULL = Sizes(SO400M, TEXT_4B, (448, 896), 32, 1024, (32_768, 131_072, 524_288, 1_048_576), 8192)
 SMALL = Sizes(
     {**SO400M, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
     {**TEXT_4B, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6, "num_key_value_heads": 1,
@@ -153,23 +154,25 @@ def measure_encoder(device: Device, sizes: Sizes, store: PatchStore) -> Iterator
             inner = Siglip(config)
         tower = VisionTower(inner, pixels, 256, config.hidden_size, [0.5] * 3, [0.5] * 3)
         tower = tower.to(device=device.name, dtype=device.dtype).eval()
-        tokens = 16 if (pixels // config.patch_size) % 4 == 0 else 1
+        grids = [t for t in (256, 16) if (pixels // config.patch_size) % math.isqrt(t) == 0] or [1]
         floor = device.flops / tower_flops(config)
         batch = torch.randint(0, 256, (sizes.batch, 768, 768, 3), dtype=torch.uint8, device=device.name)
         device.fresh()
         with torch.inference_mode():
-            rate = sizes.batch / device.seconds(lambda t=tower, b=batch, n=tokens: t(b, n), 5)
-            yield Row(f"encoder {pixels} px, from memory", rate, "patches/s", floor, rate / floor, device.peak_gib)
-            rate = _fed(device, tower, store, sizes.batch, tokens)
-            yield Row(f"encoder {pixels} px, from a store", rate, "patches/s", floor, rate / floor, device.peak_gib)
+            for tokens in grids:
+                rate = sizes.batch / device.seconds(lambda t=tower, b=batch, n=tokens: t(b, n), 5)
+                what = f"encoder {pixels} px, T={tokens}, from memory"
+                yield Row(what, rate, "patches/s", floor, rate / floor, device.peak_gib)
+                rate = _fed(Batches(tower, sizes.batch), store, tokens)
+                what = f"encoder {pixels} px, T={tokens}, from a store"
+                yield Row(what, rate, "patches/s", floor, rate / floor, device.peak_gib)
 
 
-def _fed(device: Device, tower: VisionTower, store: PatchStore, batch: int, tokens: int) -> float:
-    """As the encoding stage does: patches decoded while the device works."""
+def _fed(batches: Batches, store: PatchStore, tokens: int) -> float:
+    """As the encoding stage does."""
     started = time.perf_counter()
-    for patches in prefetched(store, batch):
-        tower(torch.from_numpy(patches).to(device.name, non_blocking=True), tokens).float().cpu()
-    return len(store) / (time.perf_counter() - started)
+    done = sum(map(len, batches.tokens(store, tokens)))
+    return done / (time.perf_counter() - started)
 
 
 def make_store(folder: Path, patches: int) -> PatchStore:
@@ -191,32 +194,37 @@ def measure_writer(device: Device, sizes: Sizes) -> Iterator[Row]:
     torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.02)
     weight_bytes = sum(p.nbytes for p in model.model.language_model.parameters())
     rows = np.random.default_rng(0).standard_normal((CHUNK[device.name], vision.hidden_size), np.float32)
-    patches = partial(_tokens, rows)
-    warm = min(sizes.lengths) // 4
-    prefill(model, _of_patches(warm), patches, Memory(text, warm))
-    for length in sizes.lengths:
-        sequence = _of_patches(length)
+    warm = min(sizes.lengths)
+    prefill(model, _of_patches(warm, 1), partial(_tokens, rows, 1), Memory(text, warm))
+    for length, tokens in [*((length, 1) for length in sizes.lengths), (sizes.lengths[1], 16)]:
+        sequence = _of_patches(length, tokens)
         device.fresh()
         memory = Memory(text, length + 64)
         started = time.perf_counter()
-        prefill(model, sequence, patches, memory)
+        prefill(model, sequence, partial(_tokens, rows, tokens), memory)
         device.wait()
         seconds = time.perf_counter() - started
         floor = prefill_flops(text, length) / device.flops
-        yield Row(f"prefill {length:,} tokens", seconds, "s", floor, floor / seconds, device.peak_gib)
+        yield Row(f"prefill {length:,} tokens, T={tokens}", seconds, "s", floor, floor / seconds, device.peak_gib)
+        if tokens > 1:
+            continue
         rate, floor = _decode(device, model, memory, weight_bytes)
         yield Row(f"decode after {length:,}", rate, "tokens/s", floor, rate / floor, device.peak_gib)
         del memory
 
 
-def _of_patches(length: int) -> Sequence:
-    """Soft tokens of as many patches, and nothing else."""
-    nothing, all_of_it = np.zeros(length, np.int64), np.arange(length)
-    return Sequence(np.full(length, _SOFT), nothing, all_of_it, np.ones(length, np.int64), ())
+def _of_patches(length: int, tokens: int) -> Sequence:
+    """Patches of so many soft tokens, each after a word; nothing but patches where each is one token."""
+    words = min(tokens - 1, 1)
+    patches = length // (words + tokens)
+    soft = np.tile([0] * words + [1] * tokens, patches)
+    # one token attends within no image
+    types = soft * words
+    return Sequence(np.where(soft, _SOFT, 1), types, np.flatnonzero(soft), np.full(patches, tokens), ())
 
 
-def _tokens(rows: NDArray[np.float32], first: int, last: int) -> NDArray[np.float32]:
-    return rows[: last - first]
+def _tokens(rows: NDArray[np.float32], tokens: int, first: int, last: int) -> NDArray[np.float32]:
+    return rows[: (last - first) * tokens]
 
 
 @torch.inference_mode()
@@ -239,16 +247,19 @@ def main(small: bool, as_json: bool) -> None:
     """Measure and print."""
     sizes = SMALL if small else FULL
     device = Device(sizes.product)
+    if not as_json:
+        print(device.describe())
+        print(f"{'':38}{'measured':>12}{'':>11}{'possible':>12}{'of it':>7}{'peak GiB':>10}", flush=True)
+    rows = []
     with tempfile.TemporaryDirectory(prefix="gpu-") as folder:
-        rows = list(measure_encoder(device, sizes, make_store(Path(folder), sizes.patches)))
-    rows += measure_writer(device, sizes)
+        store = make_store(Path(folder), sizes.patches)
+        for row in chain(measure_encoder(device, sizes, store), measure_writer(device, sizes)):
+            rows.append(row)
+            if not as_json:
+                rates = f"{row.measured:>12.2f} {row.unit:10}{row.floor:>12.2f}{row.share:>7.0%}"
+                print(f"{row.what:38}{rates}{row.gib:>10.1f}", flush=True)
     if as_json:
         print(json.dumps({"device": device.describe(), "rows": [asdict(row) for row in rows]}, indent=1))
-        return
-    print(device.describe())
-    print(f"{'':34}{'measured':>12}{'':>11}{'possible':>12}{'of it':>7}{'peak GiB':>10}")
-    for row in rows:
-        print(f"{row.what:34}{row.measured:>12.2f} {row.unit:10}{row.floor:>12.2f}{row.share:>7.0%}{row.gib:>10.1f}")
 
 
 if __name__ == "__main__":

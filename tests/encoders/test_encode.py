@@ -13,7 +13,7 @@ from tilers.tile import tile
 from wsi_pipeline.encoders.encode import Encoder
 from wsi_pipeline.encoders.vision import load_tower
 from wsi_pipeline.errors import ModelError
-from wsi_pipeline.models import check_fits, find_checkpoint
+from wsi_pipeline.models import check_fits, find_checkpoint, pick_device
 from wsi_pipeline.models.pixels import pool_grid, resize
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
@@ -37,7 +37,8 @@ def test_stored_tokens_give_the_features_of_hugging_face(gemma: Path, patches: P
     """From the same resized pixels: projector(stored tokens) equals `get_image_features`."""
     store = encoded(gemma, patches, 4)
     model = Gemma3ForConditionalGeneration.from_pretrained(gemma)
-    pixels = resize(torch.from_numpy(np.asarray(patches.patches[:])), 56).float() / 127.5 - 1
+    on_device = torch.from_numpy(np.asarray(patches.patches[:])).to(pick_device())
+    pixels = resize(on_device, 56).cpu().float() / 127.5 - 1
     with torch.inference_mode():
         wanted = model.get_image_features(pixels).pooler_output
         projector = model.model.multi_modal_projector
@@ -78,7 +79,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     monkeypatch.setattr(encoder.tower, "forward", small_device)
     final = patches.path.with_name("t.zarr")
     encoder.encode(patches, "p", 4, final)
-    assert encoder.batch_size == 1
+    assert encoder.batches.size == 1
     assert len(TokenStore(final)) == len(patches)
 
 

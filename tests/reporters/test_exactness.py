@@ -15,7 +15,7 @@ from reporters.writer import Writer
 from tests.conftest import MakeSlide, as_slide
 from tilers.tile import tile
 from wsi_pipeline.encoders.encode import Encoder
-from wsi_pipeline.models import find_checkpoint
+from wsi_pipeline.models import find_checkpoint, pick_device
 from wsi_pipeline.models.pixels import resize
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
@@ -46,7 +46,8 @@ def tokens_of(gemma: Path, patches: PatchStore, per_patch: int = 4, batch: int =
 
 
 def ours(writer: Writer, sequence: Sequence, tokens: ReadTokens) -> torch.Tensor:
-    return prefill(writer.model, sequence, tokens, Memory(writer.model.config.text_config, len(sequence.ids)))
+    memory = Memory(writer.model.config.text_config, len(sequence.ids))
+    return prefill(writer.model, sequence, tokens, memory).cpu()
 
 
 def theirs(gemma: Path, sequence: Sequence, pixels: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
@@ -62,7 +63,8 @@ def theirs(gemma: Path, sequence: Sequence, pixels: torch.Tensor) -> tuple[torch
 
 def test_logits_from_the_same_pixels(gemma: Path, writer: Writer, patches: PatchStore) -> None:
     sequence = writer.grammar.sequence(uniform([len(patches)], 4), "Describe.")
-    pixels = resize(torch.from_numpy(np.asarray(patches.patches[:])), 56).float() / 127.5 - 1
+    on_device = torch.from_numpy(np.asarray(patches.patches[:])).to(pick_device())
+    pixels = resize(on_device, 56).cpu().float() / 127.5 - 1
     wanted, _ = theirs(gemma, sequence, pixels)
     found = ours(writer, sequence, tokens_of(gemma, patches))
     assert float((found - wanted).abs().max()) <= _LOGITS * float(wanted.abs().max())

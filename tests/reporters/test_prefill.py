@@ -17,7 +17,8 @@ from reporters.writer import Writer
 from workflows.checkpoints import Model
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import ModelError
-from wsi_pipeline.models import find_checkpoint
+from wsi_pipeline.models import find_checkpoint, pick_device, resolve_dtype
+from wsi_pipeline.models.checkpoint import BYTES
 from wsi_pipeline.settings import ModelSettings, ReportSettings, RunSettings
 
 
@@ -50,7 +51,7 @@ def test_any_chunk_gives_the_logits_of_one_pass(gemma: Path, writer: Writer, tok
     features = rows(33, tokens)
     wanted = whole(gemma, sequence, features)[-1]
     memory = Memory(writer.model.config.text_config, len(sequence.ids))
-    found = prefill(writer.model, sequence, in_memory(features), memory, most)
+    found = prefill(writer.model, sequence, in_memory(features), memory, most).cpu()
     assert memory.get_seq_length() == len(sequence.ids)
     assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
@@ -63,7 +64,7 @@ def test_patches_of_several_grids_are_read_side_by_side(gemma: Path, writer: Wri
     starts = np.concatenate([[0], sequence.grids.cumsum()])
     wanted = whole(gemma, sequence, flat[None])[-1]
     memory = Memory(writer.model.config.text_config, len(sequence.ids))
-    found = prefill(writer.model, sequence, lambda a, b: flat[starts[a] : starts[b]], memory, most)
+    found = prefill(writer.model, sequence, lambda a, b: flat[starts[a] : starts[b]], memory, most).cpu()
     assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
@@ -135,7 +136,7 @@ def test_an_input_that_this_machine_cannot_hold_is_refused_before_loading(
 ) -> None:
     model = Model(ModelSettings(name=str(gemma)))
     assert model.checkpoint
-    weights = 4 * model.checkpoint.parameters
+    weights = BYTES[resolve_dtype("auto", pick_device())] * model.checkpoint.parameters
     monkeypatch.setattr("wsi_pipeline.models.checkpoint._device_bytes", lambda _: weights + 300_000)
     assert model.plan(Part(None, ()), {"s": 3}, RunSettings(report=ReportSettings(max_new_tokens=10)))
     with pytest.raises(ModelError, match=r"GiB for the keys and values of [\d,]+ tokens beside .* GiB of weights"):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from wsi_pipeline.encoders.batches import Batches
 from wsi_pipeline.encoders.vision import VisionTower, load_tower
-from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
 from wsi_pipeline.models import Checkpoint, pick_device
 from wsi_pipeline.store.fingerprint import fingerprint
@@ -53,7 +50,7 @@ class Encoder:
         self.device = pick_device()
         self.dtype = dtype
         self.tower: VisionTower = load_tower(checkpoint, self.device, getattr(torch, self.dtype))
-        self.batch_size = batch_size or (_GPU_BATCH if self.device == "cuda" else _CPU_BATCH)
+        self.batches = Batches(self.tower, batch_size)
 
     def encode(self, patches: PatchStore, patches_name: str, tokens_per_patch: int, final: Path) -> None:
         """Write the tokens of `patches` to `final`.
@@ -67,11 +64,10 @@ class Encoder:
         with publishing(final) as partial, ThreadPoolExecutor(1) as thread:
             writer = TokenWriter(partial, total, tokens_per_patch, self.tower.dim, self.dtype)
             done, written = 0, thread.submit(lambda: None)
-            for batch in prefetched(patches, self.batch_size):
-                tokens = self._tokens(batch, tokens_per_patch)
-                written.result()  # those before are written while the device works on these
+            for tokens in self.batches.tokens(patches, tokens_per_patch):
+                written.result()  # those before are written while the device works on the next
                 written = thread.submit(writer.append, tokens)
-                done += len(batch)
+                done += len(tokens)
                 emit("encode.progress", slide=slide, done=done, total=total)
             written.result()
             writer.close(
@@ -85,38 +81,3 @@ class Encoder:
                     patches_fingerprint=patches_name,
                 )
             )
-
-    def _tokens(self, batch: NDArray[np.uint8], tokens_per_patch: int) -> NDArray[np.float32]:
-        """Of a batch, in as many pieces as memory asks for; later batches are tried in pieces of that size."""
-        parts: list[NDArray[np.float32]] = []
-        done = 0
-        while done < len(batch):
-            piece = batch[done : done + self.batch_size]
-            try:
-                with torch.inference_mode():
-                    pixels = torch.from_numpy(piece).to(self.device, non_blocking=True)
-                    parts.append(np.asarray(self.tower(pixels, tokens_per_patch).float().cpu().numpy()))
-                done += len(piece)
-                continue
-            except torch.OutOfMemoryError:
-                if len(piece) == 1:
-                    raise ModelError(
-                        f"model {self.checkpoint.name!r}",
-                        "one patch does not fit the device's memory",
-                        "use a larger GPU",
-                    ) from None
-            # out here the error is gone, and what its frames held with it
-            torch.cuda.empty_cache()
-            self.batch_size = max(1, len(piece) // 2)
-            emit("encode.smaller_batch", batch_size=self.batch_size)
-        return np.concatenate(parts)
-
-
-def prefetched(patches: PatchStore, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Batches in order, the next one decoded while the device works on this one."""
-    batches = patches.batches(size)
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(next, batches, None)
-        while (batch := upcoming.result()) is not None:
-            upcoming = reader.submit(next, batches, None)
-            yield batch
