@@ -37,6 +37,7 @@ from tilers.tile import tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.encoders.batches import Batches
 from wsi_pipeline.encoders.vision import VisionTower
+from wsi_pipeline.models.operations import of_encoding, of_reading
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore
 
@@ -125,27 +126,6 @@ class Device:
         return f"{name}: {self.flops / 1e12:.2f} TFLOP/s in {self.dtype}, {self.bytes / 1e9:.1f} GB/s"
 
 
-def tower_flops(config: SiglipVisionConfig) -> float:
-    """Of one image: products with weights and within attention."""
-    tokens = (config.image_size // config.patch_size) ** 2
-    h, m = config.hidden_size, config.intermediate_size
-    layer = 2 * tokens * (4 * h * h + 2 * h * m) + 4 * tokens**2 * h
-    return config.num_hidden_layers * layer + 2 * tokens * 3 * config.patch_size**2 * h
-
-
-def prefill_flops(config: Gemma3TextConfig, tokens: int) -> float:
-    """Products with weights of every token, and of queries with what they see."""
-    h, d = config.hidden_size, config.head_dim
-    weights = (
-        h * d * (2 * config.num_attention_heads + 2 * config.num_key_value_heads) + 3 * h * config.intermediate_size
-    )
-    total = 0.0
-    for kind in config.layer_types:
-        seen = tokens / 2 if kind == "full_attention" else min(config.sliding_window, tokens / 2)
-        total += 2 * tokens * weights + 4 * tokens * seen * config.num_attention_heads * d
-    return total
-
-
 def measure_encoder(device: Device, sizes: Sizes, store: PatchStore) -> Iterator[Row]:
     """Patches per second from memory, and from a patch store."""
     for pixels in sizes.pixels:
@@ -155,7 +135,7 @@ def measure_encoder(device: Device, sizes: Sizes, store: PatchStore) -> Iterator
         tower = VisionTower(inner, pixels, 256, config.hidden_size, [0.5] * 3, [0.5] * 3)
         tower = tower.to(device=device.name, dtype=device.dtype).eval()
         grids = [t for t in (256, 16) if (pixels // config.patch_size) % math.isqrt(t) == 0] or [1]
-        floor = device.flops / tower_flops(config)
+        floor = device.flops / of_encoding(config)
         batch = torch.randint(0, 256, (sizes.batch, 768, 768, 3), dtype=torch.uint8, device=device.name)
         device.fresh()
         with torch.inference_mode():
@@ -204,7 +184,7 @@ def measure_writer(device: Device, sizes: Sizes) -> Iterator[Row]:
         prefill(model, sequence, partial(_tokens, rows, tokens), memory)
         device.wait()
         seconds = time.perf_counter() - started
-        floor = prefill_flops(text, length) / device.flops
+        floor = of_reading(text, length) / device.flops
         yield Row(f"prefill {length:,} tokens, T={tokens}", seconds, "s", floor, floor / seconds, device.peak_gib)
         if tokens > 1:
             continue

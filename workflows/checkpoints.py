@@ -152,12 +152,12 @@ class Model:
         if (times := self._stretch()) > 1:
             words = f"positions of global layers stretched {times:.2f} times for {self.profile.longest:,} tokens"
             plan = plan.model_copy(update={"deviations": (*plan.deviations, words)})
-        memory = memory_bytes(self._text_config, tokens, self.dtype)
+        memory = memory_bytes(self.text_config, tokens, self.dtype)
         check_room(self.checkpoint, self.device, self.dtype, tokens, memory, loaded="writer" in vars(self))
         return plan
 
     @cached_property
-    def _text_config(self) -> Any:
+    def text_config(self) -> Any:
         from transformers import Gemma3TextConfig
 
         assert self.checkpoint
@@ -167,7 +167,7 @@ class Model:
         from reporters.positions import stretch
 
         asked = self.settings.context_tokens
-        return stretch(self._text_config, asked) if asked else 1.0
+        return stretch(self.text_config, asked) if asked else 1.0
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -19,6 +19,7 @@ from workflows.run import check_cases
 from wsi_pipeline.cases import Case, Part, refuse_mixed_patients
 from wsi_pipeline.errors import ModelError, UsageError
 from wsi_pipeline.models.checkpoint import BYTES
+from wsi_pipeline.models.operations import of_encoding, of_reading
 from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.outcome import SlideOutcome
 from wsi_pipeline.store.paths import CaseFolder
@@ -26,6 +27,12 @@ from wsi_pipeline.store.tokens import STORED
 
 _BYTES_PER_PIXEL = {"jpeg": 205 * 1024 / 768**2, "zstd": 1297 * 1024 / 768**2}
 """Measured on H&E at JPEG quality 90, 4:4:4, and for zstd level 3."""
+
+
+_REACHED = 0.5
+"""Of the rate of matrix products, by the encoder and by reading on one H200 (`benchmarks/results/gpu.txt`)."""
+_LAYER_SECONDS = 1.1e-3
+"""What it takes Python to ask for one layer when a word is written; measured there, and about the same on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class CaseEstimate:
         tokens: of all sequences.
         answers: are written, one per window and one more where they are merged.
         to_encode: patches whose tokens are not there yet.
-        tokens_per_patch: that are stored, most of all parts.
+        to_store: those tokens.
     """
 
     case: str
@@ -47,7 +54,7 @@ class CaseEstimate:
     tokens: int = 0
     answers: int = 0
     to_encode: int = 0
-    tokens_per_patch: int = 0
+    to_store: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEst
     except UsageError as error:
         return CaseEstimate(case.id, (), (str(error),))
     slides = expect(work)
-    plans, tokens, answers, to_encode, finest = [], 0, 0, 0, 0
+    plans, tokens, answers, to_encode, to_store = [], 0, 0, 0, 0
     for part in case.parts:
         mine = {s.slide: s for s in slides if s.part == part.name}
         try:
@@ -108,9 +115,10 @@ def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEst
         )
         tokens += plan.tokens
         answers += len(plan.windows) + (len(plan.windows) > 1)
-        finest = max(finest, plan.finest)
-        to_encode += sum(s.patches for s in mine.values() if s.patches and not _is_encoded(s, plan.finest, work))
-    return CaseEstimate(case.id, slides, tuple(plans), tokens, answers, to_encode, finest)
+        new = sum(s.patches for s in mine.values() if s.patches and not _is_encoded(s, plan.finest, work))
+        to_encode += new
+        to_store += new * plan.finest
+    return CaseEstimate(case.id, slides, tuple(plans), tokens, answers, to_encode, to_store)
 
 
 def _plan(part: Part, slides: Mapping[str, SlideEstimate], work: Work) -> PartPlan | str:
@@ -139,25 +147,25 @@ def _token_bytes(model: Model, cases: Sequence[CaseEstimate]) -> int:
     if model.checkpoint is None:
         return 0
     one = model.checkpoint.config["vision_config"]["hidden_size"] * STORED[model.dtype].itemsize
-    return int(sum(case.to_encode * case.tokens_per_patch for case in cases) * one)
+    return int(sum(case.to_store for case in cases) * one)
 
 
 def _model_seconds(model: Model, cases: Sequence[CaseEstimate], settings: RunSettings) -> float:
-    """Two operations per parameter and token, against the rate of a matrix product measured here."""
+    """Operations against the rate of a matrix product measured here, of which `_REACHED` is reached."""
     tokens = sum(case.tokens for case in cases)
     if model.checkpoint is None or not tokens:
         return 0.0
-    vision: dict[str, Any] = model.checkpoint.config["vision_config"]
-    grid = (vision["image_size"] // vision["patch_size"]) ** 2
-    per_layer = 4 * vision["hidden_size"] ** 2 + 2 * vision["hidden_size"] * vision["intermediate_size"]
-    patches = sum(case.to_encode for case in cases)
-    tower = 2 * vision["num_hidden_layers"] * per_layer * grid * patches
-    answers = sum(case.answers for case in cases)
-    reading = 2 * model.checkpoint.parameters * tokens
-    weight_bytes = model.checkpoint.parameters * BYTES[model.dtype]
+    from transformers import SiglipVisionConfig
+
+    vision = SiglipVisionConfig.from_dict(model.checkpoint.config["vision_config"])
+    text = model.text_config
+    patches, answers = sum(case.to_encode for case in cases), sum(case.answers for case in cases)
+    # as if all answers rested on sequences of one length
+    reading = answers * of_reading(text, tokens // answers)
     rate, bandwidth = _measured_rates(model)
-    writing = answers * min(settings.report.max_new_tokens, 256) * weight_bytes / bandwidth
-    return float((tower + reading) / (0.5 * rate) + writing)
+    word = max(model.checkpoint.parameters * BYTES[model.dtype] / bandwidth, text.num_hidden_layers * _LAYER_SECONDS)
+    words = answers * min(settings.report.max_new_tokens, 256)
+    return float((patches * of_encoding(vision) + reading) / (_REACHED * rate) + words * word)
 
 
 def _measured_rates(model: Model) -> tuple[float, float]:

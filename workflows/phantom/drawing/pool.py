@@ -26,7 +26,10 @@ from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
 
-_MOST_PER_KIND = 10_000
+_MOST_PER_KIND, _FAINT_FROM = 10_000, 5_000
+"""Slides of a kind that have seeds of their own, the later ones for faint lesions."""
+_FAINT = 0.3, 0.8
+"""Contrast, from lesions that hardly anybody sees to those that most see."""
 _NOTHING_BELOW = 0.005
 """Share of a patch."""
 CELLS = 4
@@ -65,27 +68,31 @@ class PoolSlide:
         return self.organ.diagnosis(self.spec.foci[0].diagnosis) if self.spec.foci else self.organ.benign
 
 
-def pool_specs(split: Split, benign: int, per_lesion: int, workers: int = 1) -> list[SlideSpec]:
-    """`benign` normal slides of every organ and `per_lesion` of every other diagnosis.
+def pool_specs(split: Split, benign: int, per_lesion: int, faint: int = 0, workers: int = 1) -> list[SlideSpec]:
+    """`benign` normal slides of every organ, `per_lesion` of every other diagnosis, and `faint` more of each of these.
 
-    Half of the lesions are focal; a third of all slides show them at less than full contrast. A larger pool holds a
-    smaller one.
+    Half of the lesions are focal; a third show at somewhat less than full contrast, faint ones at much less. Who learns
+    from those learns to be unsure. A larger pool holds a smaller one.
     """
     kinds = [(organ, diagnosis) for organ in ORGANS for diagnosis in organ.diagnoses]
     jobs = [
         (split, number, k, organ, diagnosis)
         for number, (organ, diagnosis) in enumerate(kinds)
-        for k in range(benign if diagnosis == organ.benign else per_lesion)
+        for k in (range(benign) if diagnosis == organ.benign else [*range(per_lesion), *_faint(faint)])
     ]
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
         return list(pool.map(_draw_one, jobs, chunksize=20))
+
+
+def _faint(count: int) -> range:
+    return range(_FAINT_FROM, _FAINT_FROM + count)
 
 
 def _draw_one(job: tuple[Split, int, int, Organ, Diagnosis]) -> SlideSpec:
     split, number, k, organ, diagnosis = job
     seed = slide_seed(case_seed(_MOST_PER_KIND * number + k, split), 0, 0)
     rng = np.random.default_rng([VERSION, seed, 8])
-    contrast = draw_contrast(rng)
+    contrast = round(float(rng.uniform(*_FAINT)), 2) if k >= _FAINT_FROM else draw_contrast(rng)
     extent: Extent = "extensive" if k % 2 else "focal"
     return draw_slide(seed, organ, diagnosis, extent, contrast=contrast)
 

@@ -30,8 +30,10 @@ _SLIDES, _MOST_PARTS = {1: 40, 4: 24}, 12
 """Slides in a batch by tokens per patch, and parts at the most."""
 _FEW = 14
 """Fewer benign patches than this are added to those of a lesion, as on the slides of the pool."""
-_LARGE_SLIDES, LARGE_PATCHES = 4, {1: 480, 4: 200}
-"""Slides of a part of large ones at the most, and its patches by T."""
+LARGE_PATCHES = {1: 2400, 4: 700}
+"""Patches of a part of large slides at the most, by T."""
+_SHRUNK = 0.5
+"""Share of focal lesions of which some patches are left out, down to a single one."""
 _MIXED, _FINE, _LESION_FINE = 0.2, (0.0, 0.5), 0.7
 """Share of batches with patches that mix two T, range of the share read at the finer, and that of lesion patches."""
 _NOISE = 0.06
@@ -72,10 +74,13 @@ class Lessons:
     Args:
         slides: of one split.
         seed: of all that is drawn.
+        shapes: seed of how many slides and patches batches have; streams that share it have batches of about the same
+            size, and do not wait for each other.
     """
 
-    def __init__(self, slides: list[LearntSlide], seed: int) -> None:
+    def __init__(self, slides: list[LearntSlide], seed: int, shapes: int = 0) -> None:
         self._rng = np.random.default_rng([seed, 6])
+        self._shapes = np.random.default_rng([shapes, 10])
         self._bank = _Bank({}, {}, {})
         for slide in slides:
             if slide.clear.any():
@@ -153,13 +158,18 @@ class Lessons:
         if not composed or (most == _FEW and rng.random() < _WHOLE):
             return view, source.lesion
         lesion = view[source.lesion]
-        if shown and shown.extent == "extensive" and len(lesion) > EXTENSIVE_PATCHES:
-            some = int(rng.integers(EXTENSIVE_PATCHES, len(lesion) + 1))
+        least = len(lesion)
+        if shown and shown.extent == "extensive":
+            least = min(least, EXTENSIVE_PATCHES)
+        elif shown and rng.random() < _SHRUNK:
+            least = 1
+        if least < len(lesion):
+            some = int(rng.integers(least, len(lesion) + 1))
             lesion = lesion[np.sort(rng.choice(len(lesion), some, replace=False))]
         pieces = [self._benign(organ) for _ in range(int(rng.integers(1, 3)))]
         if rng.random() < 0.5:
             pieces.insert(0, view[source.clear])
-        few = int(rng.integers(2, most))
+        few = int(rng.integers(2 if most == _FEW else most // 2, most))
         while most > _FEW and sum(map(len, pieces)) < few:
             pieces.append(self._benign(organ))
         benign = np.concatenate(pieces)
@@ -192,26 +202,28 @@ class Lessons:
         `large` among the others is one part of a few large slides. The slides of a share of `anywhere` of all parts do
         not count from one, so that large numbers are not learnt from large parts alone.
         """
-        step = 0
+        step, shapes = 0, self._shapes
         while True:
             most = MAX_SLIDES if step >= grow else 3 + step * (MAX_SLIDES - 3) // grow
             step += 1
             if step % (2 * texts) == 0:
-                yield [self.merge(int(self._rng.integers(2, most + 1)), profile) for _ in range(6)]
+                yield [self.merge(int(shapes.integers(2, most + 1)), profile) for _ in range(6)]
                 continue
             if step % (2 * texts) == texts:
-                yield [self.conclude(int(self._rng.integers(1, most + 1))) for _ in range(16)]
+                yield [self.conclude(int(shapes.integers(1, most + 1))) for _ in range(16)]
                 continue
-            some = grids if self._rng.random() < _MIXED else (int(self._rng.choice(grids)),)
+            some = grids if shapes.random() < _MIXED else (int(shapes.choice(grids)),)
             grid = max(some)
-            if self._rng.random() < large:
-                few = int(self._rng.integers(1, min(_LARGE_SLIDES, most) + 1))
-                yield [self.part(few, some, most=LARGE_PATCHES[grid] // few, first=self._first(few, anywhere))]
+            slides = int(shapes.integers(1, most + 1))
+            if shapes.random() < large:
+                patches = int(shapes.integers(LARGE_PATCHES[grid] // 4, LARGE_PATCHES[grid] + 1))
+                yield [
+                    self.part(slides, some, most=max(patches // slides, _FEW + 1), first=self._first(slides, anywhere))
+                ]
                 continue
-            slides = int(self._rng.integers(1, most + 1))
             # parts of about the same length waste no padding
             size = min(_MOST_PARTS, max(3, _SLIDES[min(grid, 4)] // slides))
-            sizes = (int(self._rng.integers(slides, min(slides + 1, most) + 1)) for _ in range(size))
+            sizes = [int(shapes.integers(slides, min(slides + 1, most) + 1)) for _ in range(size)]
             yield [self.part(count, some, first=self._first(count, anywhere)) for count in sizes]
 
     def _first(self, slides: int, anywhere: float) -> int:

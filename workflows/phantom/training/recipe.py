@@ -27,9 +27,14 @@ class Recipe:
     )
     """The same, every how many steps one is about text alone, the share of large slides in the others, and that of
     parts whose slides count from any number; parts grow over the first two fifths of the first cycle."""
-    slides: tuple[tuple[int, int], ...] = ((60, 44), (60, 44), (60, 44), (60, 44), (160, 60), (200, 80))
-    """What each cycle learns from: normal slides per organ, and slides of every other diagnosis. Later ones hold the
-    earlier ones'."""
+    slides: tuple[tuple[int, int, int], ...] = (
+        *((60, 44, 0),) * 4,
+        (160, 60, 0),
+        (200, 80, 0),
+        (200, 80, 16),
+    )
+    """What each cycle learns from: normal slides per organ, slides of every other diagnosis, and faint ones of those.
+    Later ones hold the earlier ones'."""
     exam: int = 200
     seed: int = 0
 
@@ -40,7 +45,7 @@ QUICK = Recipe(
     tower=((10, 1e-3),),
     views=1,
     writer=((16, 1e-3, 3, 0.25, 0.0), (8, 6e-4, 3, 0.25, 0.5)),
-    slides=((1, 2), (2, 2)),
+    slides=((1, 2, 0), (2, 2, 1)),
     exam=4,
 )
 """Runs through every step in a minute or two."""

@@ -84,8 +84,8 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     """
     started = time.monotonic()
     pools = _training_pools(work, workers, recipe)
-    benign, per_lesion = recipe.slides[0]
-    held_out = _pool(work, "calibration", max(1, benign // 5), max(2, per_lesion // 10), workers)
+    benign, per_lesion, _faint = recipe.slides[0]
+    held_out = _pool(work, "calibration", (max(1, benign // 5), max(2, per_lesion // 10), 0), workers)
     pooled = time.monotonic()
     tokenizer = build_tokenizer(_all_texts())
     shape = Shape(context=PROFILE.context)
@@ -160,7 +160,8 @@ def _teach_writer(
         grow = 2 * steps // 5 if cycle == 0 else 0
         seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
         known = [slide for new in learnt[: _pools_of(recipe, cycle + 1)] for slide in new]
-        streams = [Lessons(known, seed).stream(grow, GRIDS, PROFILE, texts, large, anywhere) for seed in seeds]
+        lessons = [Lessons(known, seed, recipe.seed + cycle) for seed in seeds]
+        streams = [lesson.stream(grow, GRIDS, PROFILE, texts, large, anywhere) for lesson in lessons]
         trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
         return {"loss": trainer.fit(streams, steps, rate)}
 
@@ -210,15 +211,15 @@ def training_pool(work: Path, workers: int = 2, recipe: Recipe | None = None) ->
 def _training_pools(work: Path, workers: int, recipe: Recipe) -> list[list[PoolSlide]]:
     """The same, as they join."""
     pools: list[list[PoolSlide]] = []
-    for benign, per_lesion in dict.fromkeys(recipe.slides):
+    for sizes in dict.fromkeys(recipe.slides):
         known = {slide.spec.seed for pool in pools for slide in pool}
-        pool = _pool(work, "train", benign, per_lesion, workers)
+        pool = _pool(work, "train", sizes, workers)
         pools.append([slide for slide in pool if slide.spec.seed not in known])
     return pools
 
 
-def _pool(work: Path, split: Split, benign: int, per_lesion: int, workers: int) -> list[PoolSlide]:
-    specs = pool_specs(split, benign, per_lesion, workers)
+def _pool(work: Path, split: Split, sizes: tuple[int, int, int], workers: int) -> list[PoolSlide]:
+    specs = pool_specs(split, *sizes, workers)
     require(split, (spec.seed for spec in specs))
     slides = []
     for slide in build_pool(work / split, specs, workers):
