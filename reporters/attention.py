@@ -2,14 +2,17 @@
 
 In global layers the chunk looks at its past unmasked, through a fused kernel, and at itself under a small mask; both
 are put together by their log-sum-exps, as in ring attention (Liu et al. 2023, arXiv:2310.01889). In local layers the
-mask is as wide as chunk and window. Where no image of the chunk has more than one token, a GPU's kernels need no mask.
+mask is as wide as chunk and window. Where no image of the chunk has more than one token, a GPU's bfloat16 kernels need
+no mask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache, reduce
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -63,8 +66,8 @@ def chunked_attention(
     else:
         past = key.shape[2] - query.shape[2]
         own = (query, key[:, :, past:], value[:, :, past:], scaling)
-        parts = [_causal(*own) if unmasked else _masked(*own, _visible(0, query.shape[2], None, images, query.device))]
-        seen, _weight = reduce(_joined, parts + _of_past(query, key[:, :, :past], value[:, :, :past], scaling))
+        itself = _causal(*own) if unmasked else _masked(*own, _visible(0, query.shape[2], None, images, query.device))
+        seen = reduce(_joined, _of_past(query, key[:, :, :past], value[:, :, :past], scaling), itself)[0]
     return seen.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
@@ -73,41 +76,43 @@ def looking_attention(
 ) -> tuple[Tensor, Tensor]:
     """As transformers calls it, for one query: it sees all keys, those of a local layer being its window (`Memory`).
 
-    Heads that share keys share a product, so that nothing is copied.
+    Heads that share keys share a product, and long keys are taken in stretches, of which nothing is copied.
 
     Returns:
         (B, 1, H, d), and the weights (B, H, 1, past + 1).
     """
     batch, heads, width = query.shape[0], query.shape[1], query.shape[3]
     grouped = query.reshape(batch, key.shape[1], -1, width)
-    whole = key.shape[2] // _STRETCH * _STRETCH
-    rest = grouped @ key[:, :, whole:].mT
-    scores = torch.cat([_scores(grouped, key[:, :, :whole]), rest], -1) if whole else rest
-    weights = (scores.float() * scaling).softmax(-1).to(value.dtype)
-    seen = weights[..., whole:] @ value[:, :, whole:]
-    if whole:
-        seen = seen + _weighted(weights[..., :whole], value[:, :, :whole])
-    return seen.reshape(batch, heads, 1, width).transpose(1, 2).contiguous(), weights.reshape(batch, heads, 1, -1)
+    weights = _products(grouped, key.mT).float().mul_(scaling).softmax(-1).to(value.dtype)
+    seen = _sums(weights, value).reshape(batch, heads, 1, width)
+    return seen.transpose(1, 2).contiguous(), weights.reshape(batch, heads, 1, -1)
 
 
-def _scores(query: Tensor, key: Tensor) -> Tensor:
-    """(B, H, n, d) times (B, H, L, d), stretch by stretch: (B, H, n, L)."""
-    stretches = query.unsqueeze(2) @ _stretches(key).mT
-    return stretches.transpose(2, 3).flatten(3)
+def _products(query: Tensor, key: Tensor) -> Tensor:
+    """(B, H, n, d) times (B, H, d, L): (B, H, n, L)."""
+    whole = key.shape[3] // _STRETCH
+    if not whole:
+        return query @ key
+    found = query.new_empty(*query.shape[:3], key.shape[3])
+    split = whole * _STRETCH
+    for at in np.ndindex(*query.shape[:2]):
+        # keys of one head are a view of the memory; of all heads at once, they would be copied
+        stretches = key[at][:, :split].view(-1, whole, _STRETCH).movedim(1, 0)
+        found[at][:, :split] = (query[at] @ stretches).movedim(0, 1).flatten(1)
+    found[..., split:] = query @ key[..., split:]
+    return found
 
 
-def _weighted(weights: Tensor, value: Tensor) -> Tensor:
-    """(B, H, n, L) times (B, H, L, d), stretch by stretch: (B, H, n, d)."""
-    values = _stretches(value)
-    batch, heads, rows, _ = weights.shape
-    of_stretches = weights.reshape(batch, heads, rows, values.shape[2], _STRETCH).transpose(2, 3)
-    return (of_stretches @ values).float().sum(2).to(value.dtype)
-
-
-def _stretches(keys: Tensor) -> Tensor:
-    """(B, H, L, d) as (B, H, L / stretch, stretch, d)."""
-    batch, heads, length, width = keys.shape
-    return keys.reshape(batch, heads, length // _STRETCH, _STRETCH, width)
+def _sums(weights: Tensor, value: Tensor) -> Tensor:
+    """(B, H, n, L) times (B, H, L, d): (B, H, n, d)."""
+    whole = value.shape[2] // _STRETCH
+    split = whole * _STRETCH
+    found = weights[..., split:] @ value[:, :, split:]
+    for at in np.ndindex(*(value.shape[:2] if whole else (0,))):
+        shares = weights[at][:, :split].view(-1, whole, _STRETCH).movedim(1, 0)
+        values = value[at][:split].view(whole, _STRETCH, -1)
+        found[at] += (shares @ values).float().sum(0).to(value.dtype)
+    return found
 
 
 def _local(query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int) -> Tensor:
@@ -163,32 +168,28 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Seen:
     )
 
 
-def _of_past(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> list[Seen]:
+def _of_past(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Iterator[Seen]:
     """All of the past, by the kernels behind `scaled_dot_product_attention`, which hides the log-sum-exp."""
     past = key.shape[2]
-    whole = past // _PAST * _PAST if query.dtype != torch.float32 and _hopper(query.device) else 0
-    parts = [
-        _planned(query, key[:, :, i : i + _PAST], value[:, :, i : i + _PAST], scaling) for i in range(0, whole, _PAST)
-    ]
-    return [*parts, _unmasked(query, key[:, :, whole:], value[:, :, whole:], scaling)] if past > whole else parts
+    whole = past // _PAST * _PAST if query.dtype != torch.float32 and _planning(query.device) else 0
+    chunk = query.shape[2]
+    # a power of two, so that few shapes are planned
+    padded = functional.pad(query, (0, 0, 0, (1 << (chunk - 1).bit_length()) - chunk))
+    for i in range(0, whole, _PAST):
+        found = torch.ops.aten._scaled_dot_product_cudnn_attention(
+            padded, key[:, :, i : i + _PAST], value[:, :, i : i + _PAST], None, True, 0.0, False, False, scale=scaling
+        )
+        yield _found(query, found)
+    if past > whole:
+        yield _unmasked(query, key[:, :, whole:], value[:, :, whole:], scaling)
 
 
 @cache
-def _hopper(device: torch.device) -> bool:
-    """Whether cuDNN's attention is known to take heads of 256 there."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
-
-
-def _planned(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Seen:
-    """By cuDNN, for as many queries as a power of two, so that few shapes are planned."""
-    chunk = query.shape[2]
-    padded = functional.pad(query, (0, 0, 0, (1 << (chunk - 1).bit_length()) - chunk))
-    return _found(
-        query,
-        torch.ops.aten._scaled_dot_product_cudnn_attention(
-            padded, key, value, None, True, 0.0, False, False, scale=scaling
-        ),
-    )
+def _planning(device: torch.device) -> bool:
+    """Whether cuDNN's attention takes heads of 256 there: on Hopper, from 9.10 on, as PyTorch's own choice has it."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(device) == (9, 0) and (torch.backends.cudnn.version() or 0) >= 91_000  # type: ignore[no-untyped-call]
 
 
 def _unmasked(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Seen:

@@ -48,7 +48,7 @@ def prefill(
 ) -> Tensor:
     """Read all tokens of `sequence` into `memory`.
 
-    A chunk that runs out of GPU memory is read again in halves.
+    A chunk that runs out of GPU memory is read again in halves, as is what comes after it.
 
     Args:
         model: a `Gemma3ForConditionalGeneration`.
@@ -71,13 +71,14 @@ def prefill(
             memory.commit()
             continue
         except torch.OutOfMemoryError:
-            halves = list(chunks(sequence.types[first:last], (last - first) // 2))
-            if last - first <= _SMALLEST or len(halves) == 1 or not memory.discard():
+            half = (last - first) // 2
+            parts = len(list(chunks(sequence.types[first:last], half)))
+            if last - first <= _SMALLEST or parts == 1 or not memory.discard():
                 raise
         # out here the error is gone, and what its frames held with it
         torch.cuda.empty_cache()
         emit("prefill.halved", tokens=last - first)
-        pending += [(first + a, first + b) for a, b in halves[::-1]]
+        pending = [(first + a, first + b) for a, b in chunks(sequence.types[first:], half)][::-1]
     assert logits is not None
     return logits
 

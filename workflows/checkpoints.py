@@ -158,6 +158,7 @@ class Model:
 
     @cached_property
     def text_config(self) -> Any:
+        """A `Gemma3TextConfig`."""
         from transformers import Gemma3TextConfig
 
         assert self.checkpoint

@@ -66,21 +66,27 @@ def test_batch_size_changes_nothing_that_matters(gemma: Path, patches: PatchStor
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(
-    gemma: Path, patches: PatchStore, monkeypatch: pytest.MonkeyPatch
+    gemma: Path, make_slide: MakeSlide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path = make_slide()
+    tile(as_slide(path), TileSettings(patch_size=64, min_tissue=0), path.with_name("small.zarr"))
+    patches = PatchStore(path.with_name("small.zarr"))
+    wanted = encoded(gemma, patches, 4, 8)
     encoder = Encoder(find_checkpoint(str(gemma)), "float32", 8)
-    whole = encoder.tower.forward
+    whole, batches = encoder.tower.forward, []
 
-    def small_device(pixels: torch.Tensor, tokens: int) -> torch.Tensor:
-        if len(pixels) > 1:
+    def scarce(pixels: torch.Tensor, tokens: int) -> torch.Tensor:
+        batches.append(len(pixels))
+        if len(pixels) > 2 and len(batches) > 1:  # the first batch is still to be fetched
             raise torch.OutOfMemoryError("no room")
         return whole(pixels, tokens)
 
-    monkeypatch.setattr(encoder.tower, "forward", small_device)
+    monkeypatch.setattr(encoder.tower, "forward", scarce)
     final = patches.path.with_name("t.zarr")
     encoder.encode(patches, "p", 4, final)
-    assert encoder.batches.size == 1
-    assert len(TokenStore(final)) == len(patches)
+    assert encoder.batches.size == 2
+    assert batches[:5] == [8, 8, 4, 2, 2]
+    assert np.allclose(TokenStore(final).tokens[:], wanted.tokens[:], atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens", [2, 9, 64])

@@ -102,6 +102,25 @@ def test_lessons_may_be_large_and_mix_two_grids(learnt: list[LearntSlide]) -> No
     assert {len(patch) for patches in lessons.part(2, (4,)).tokens for patch in patches} == {4}
 
 
+def test_focal_lesions_may_be_a_single_patch(learnt: list[LearntSlide]) -> None:
+    lessons = Lessons(learnt, 3)
+    parts = [lessons.part(4, (1,), most=40) for _ in range(60)]
+    sizes = Counter(sum(patch.mean() > 4 for patch in patches) for lesson in parts for patches in lesson.tokens)
+    assert sizes[1] > 5
+    assert sizes[2] > sizes[1]
+
+
+def test_streams_of_one_shape_have_batches_of_one_size(learnt: list[LearntSlide]) -> None:
+    one, other = (Lessons(learnt, seed, shapes=5).stream(0, (1, 4), PROFILE, 3, 0.4, 0.5) for seed in (1, 2))
+    for _ in range(30):
+        batch, beside = next(one), next(other)
+        assert [len(lesson.tokens) for lesson in batch] == [len(lesson.tokens) for lesson in beside]
+        assert {t.shape for c in batch for s in c.tokens for t in s} == {
+            t.shape for c in beside for s in c.tokens for t in s
+        }
+        assert [lesson.text for lesson in batch] != [lesson.text for lesson in beside]
+
+
 def test_concluding_is_learnt_from_given_lines() -> None:
     slides = [LearntSlide(o, d, True, (), np.ones(1, bool), np.ones(1, bool)) for o in ORGANS for d in o.diagnoses]
     lesson = Lessons(slides, 0).conclude(5)

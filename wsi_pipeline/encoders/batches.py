@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class Batches:
     def __init__(self, tower: VisionTower, size: int | None = None) -> None:
         self.tower = tower
         self._device = tower.mean.device
+        self._bringing = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.size = size or BATCH[self._device.type]
 
     def tokens(self, patches: PatchStore, tokens_per_patch: int) -> Iterator[_Tokens]:
@@ -44,13 +46,37 @@ class Batches:
             StoreError: patches cannot be read.
         """
         behind: _Fetch | None = None
-        for batch in _brought(patches, self.size, self._device):
+        for batch in self._brought(patches):
             ahead = self._started(batch, tokens_per_patch)
             if behind:
                 yield behind()
             behind = ahead
         if behind:
             yield behind()
+
+    def _brought(self, patches: PatchStore) -> Iterator[Tensor]:
+        """Batches in order, the next one decoded and brought to the device while it works on this one."""
+        batches = patches.batches(self.size)
+        with ThreadPoolExecutor(1) as reader:
+            upcoming = reader.submit(self._bring, batches)
+            while (batch := upcoming.result()) is not None:
+                upcoming = reader.submit(self._bring, batches)
+                if batch.is_cuda:  # its memory must not be used anew before the work on it is done
+                    batch.record_stream(torch.cuda.current_stream(self._device))
+                yield batch
+
+    def _bring(self, batches: Iterator[NDArray[np.uint8]]) -> Tensor | None:
+        """The next batch, on the device; where that has no room now, it is brought piece by piece later."""
+        if (batch := next(batches, None)) is None:
+            return None
+        here = torch.from_numpy(batch)
+        if self._bringing is None:
+            return here
+        try:
+            with torch.cuda.stream(self._bringing):
+                return here.to(self._device)
+        except torch.OutOfMemoryError:
+            return here
 
     def _started(self, batch: Tensor, tokens_per_patch: int) -> _Fetch:
         """In as many pieces as memory asks for; later batches are tried in pieces of that size."""
@@ -59,7 +85,7 @@ class Batches:
         while done < len(batch):
             piece = batch[done : done + self.size]
             try:
-                parts.append(_encoded(self.tower, piece, tokens_per_patch))
+                parts.append(self._encoded(piece, tokens_per_patch))
                 done += len(piece)
                 continue
             except torch.OutOfMemoryError:
@@ -68,47 +94,34 @@ class Batches:
                         "the vision tower", "one patch does not fit the device's memory", "use a larger GPU"
                     ) from None
             # out here the error is gone, and what its frames held with it
+            batch = batch.cpu()
             torch.cuda.empty_cache()
             self.size = max(1, len(piece) // 2)
             emit("encode.smaller_batch", batch_size=self.size)
         return lambda: np.concatenate([part() for part in parts])
 
+    @torch.inference_mode()
+    def _encoded(self, piece: Tensor, tokens_per_patch: int) -> _Fetch:
+        with _exact_convolutions(self.tower):
+            tokens = self.tower(piece.to(self._device), tokens_per_patch).float()
+        if self._bringing is None:
+            return lambda: np.asarray(tokens.numpy())
+        there = tokens.to("cpu", non_blocking=True)
+        arrived = torch.cuda.current_stream(self._device).record_event()
 
-def _brought(patches: PatchStore, size: int, device: torch.device) -> Iterator[Tensor]:
-    """Batches in order on `device`, the next one decoded and brought there while it works on this one."""
-    batches = patches.batches(size)
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        def fetched() -> _Tokens:
+            arrived.synchronize()
+            return np.asarray(there.numpy())
 
-    def bring() -> Tensor | None:
-        if (batch := next(batches, None)) is None:
-            return None
-        with torch.cuda.stream(stream):
-            there = torch.from_numpy(batch).to(device)
-            if stream:
-                stream.synchronize()
-        return there
-
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(bring)
-        while (batch := upcoming.result()) is not None:
-            upcoming = reader.submit(bring)
-            if stream:  # its memory must not be used anew before the work on it is done
-                batch.record_stream(torch.cuda.current_stream(device))
-            yield batch
+        return fetched
 
 
-# float32 means float32: PyTorch lets convolutions round to ten bits, which makes tokens depend on their batch
-@torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-@torch.inference_mode()
-def _encoded(tower: VisionTower, piece: Tensor, tokens_per_patch: int) -> _Fetch:
-    tokens = tower(piece, tokens_per_patch).float().to("cpu", non_blocking=True)
-    if not piece.is_cuda:
-        return lambda: np.asarray(tokens.numpy())
-    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record()
-
-    def fetched() -> _Tokens:
-        arrived.synchronize()
-        return np.asarray(tokens.numpy())
-
-    return fetched
+@contextmanager
+def _exact_convolutions(tower: VisionTower) -> Iterator[None]:
+    """float32 means float32: a GPU's convolutions are else rounded to ten bits, and tokens depend on their batch."""
+    weight = next(tower.parameters())
+    if not weight.is_cuda or weight.dtype != torch.float32:
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield

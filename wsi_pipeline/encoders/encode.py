@@ -19,9 +19,6 @@ from wsi_pipeline.store.tokens import SCHEMA, TokenFacts, TokenWriter
 ALGORITHM = 1
 """Raised whenever the same patches and weights would give other tokens."""
 
-_CPU_BATCH = 16
-_GPU_BATCH = 32
-
 
 def tokens_fingerprint(checkpoint_revision: str, dtype: str, tokens_per_patch: int, patches: str) -> str:
     """The name of a token store: model revision, arithmetic, T and the patch store's own name."""
@@ -47,9 +44,8 @@ class Encoder:
 
     def __init__(self, checkpoint: Checkpoint, dtype: str, batch_size: int | None = None) -> None:
         self.checkpoint = checkpoint
-        self.device = pick_device()
         self.dtype = dtype
-        self.tower: VisionTower = load_tower(checkpoint, self.device, getattr(torch, self.dtype))
+        self.tower: VisionTower = load_tower(checkpoint, pick_device(), getattr(torch, self.dtype))
         self.batches = Batches(self.tower, batch_size)
 
     def encode(self, patches: PatchStore, patches_name: str, tokens_per_patch: int, final: Path) -> None:
