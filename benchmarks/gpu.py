@@ -134,7 +134,7 @@ def measure_encoder(device: Device, sizes: Sizes, store: PatchStore) -> Iterator
             inner = Siglip(config)
         tower = VisionTower(inner, pixels, 256, config.hidden_size, [0.5] * 3, [0.5] * 3)
         tower = tower.to(device=device.name, dtype=device.dtype).eval()
-        grids = [t for t in (256, 16) if (pixels // config.patch_size) % math.isqrt(t) == 0] or [1]
+        grids = [t for t in (256, 16) if (pixels // config.patch_size) % math.isqrt(t) == 0]
         floor = device.flops / of_encoding(config)
         batch = torch.randint(0, 256, (sizes.batch, 768, 768, 3), dtype=torch.uint8, device=device.name)
         device.fresh()
@@ -164,7 +164,7 @@ def make_store(folder: Path, patches: int) -> PatchStore:
 
 
 def measure_writer(device: Device, sizes: Sizes) -> Iterator[Row]:
-    """Prefill of several lengths, all soft tokens at T = 1, and 32 words after each."""
+    """Prefill of several lengths, all soft tokens at T = 1, and 32 words after each; then of one at T = 16."""
     text = Gemma3TextConfig(**sizes.text)
     vision = SiglipVisionConfig(**{**sizes.tower, "num_hidden_layers": 1}, image_size=224)
     config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=16, image_token_index=_SOFT)

@@ -22,9 +22,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 CHUNKED, LOOKING = "chunked", "looking"
 """Names among transformers' attention implementations, which make no mask for names they do not know."""
 _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Under masks, not cuDNN's: these lengths differ from chunk to chunk, and it plans anew for every shape (0.07 s)."""
 _PAST = 32_768
-"""Keys that cuDNN's kernel takes at a time. It plans anew for every shape (0.07 s); on a Hopper GPU it is 2.3 times as
-fast as PyTorch's own (decision 14)."""
+"""Keys that cuDNN's kernel takes at a time, so that shapes repeat. On a Hopper GPU it is 2.3 times as fast as PyTorch's
+own (decision 14)."""
 _STRETCH = 4096
 """Keys of one product when a word is written: few rows over a long input keep few of a GPU's cores busy, and at lengths
 that are no multiple of eight they are not even read in whole words."""

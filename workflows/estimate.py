@@ -173,7 +173,8 @@ def _measured_rates(model: Model) -> tuple[float, float]:
     import torch
 
     device, dtype = model.device, getattr(torch, model.dtype)
-    a = torch.randn(1024, 1024, device=device, dtype=dtype)
+    side = 4096 if device == "cuda" else 1024  # a GPU is done with less before the next is asked for
+    a = torch.randn(side, side, device=device, dtype=dtype)
     big = torch.empty(64 * 2**20, dtype=torch.uint8, device=device)
 
     def timed(work: Any) -> float:
@@ -186,7 +187,7 @@ def _measured_rates(model: Model) -> tuple[float, float]:
         seconds: float = time.perf_counter() - started
         return seconds / 5
 
-    operations, moved = 2 * 1024**3, 2 * big.numel()
+    operations, moved = 2 * side**3, 2 * big.numel()
     return operations / timed(lambda: a @ a), moved / timed(big.clone)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflows.phantom.training.lessons import LARGE_PATCHES
-
 _CARD = """\
 # Phantom checkpoint
 
@@ -67,6 +65,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         figures: what `train` returns.
         tables: printed benchmarks by heading.
     """
+    writer = figures["recipe"]["writer"]
     measured = {f"patches, {k}": v for k, v in figures["held_out_patch_accuracy"].items()}
     measured |= {f"exact whole reports, {k}": v for k, v in figures["held_out_exact_reports"].items()}
     rows = "\n".join(f"| {name} | {value} |" for name, value in measured.items())
@@ -75,12 +74,12 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     return _CARD.format(
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
-        large=LARGE_PATCHES[1],
-        large_fine=LARGE_PATCHES[4],
-        cycles=_cycles([steps for steps, *_ in figures["recipe"]["writer"]]),
+        large=max(cycle["patches"][0] for cycle in writer),
+        large_fine=max(cycle["patches"][1] for cycle in writer),
+        cycles=_cycles([cycle["steps"] for cycle in writer]),
         slide_count=sum(figures["slides"]),
         joining=_cycles(figures["slides"]),
-        anywhere=", ".join(f"{share:.0%}" for *_, share in figures["recipe"]["writer"]),
+        anywhere=", ".join(f"{cycle['anywhere']:.0%}" for cycle in writer),
         tower_cycles=_cycles([steps for steps, _ in figures["recipe"]["tower"]]),
         millions=figures["parameters"] / 1e6,
         rows=rows,

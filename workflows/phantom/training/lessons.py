@@ -19,19 +19,22 @@ from reporters.training.writer import TrainingCase, Truth
 from workflows.phantom.drawing.cohort import MAX_SLIDES, draw_findings
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 from workflows.phantom.training.labels import CLASSES, number_of
+from workflows.phantom.training.recipe import Cycle
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, merged_report, write_report
 from wsi_pipeline.models.pixels import pool_grid
 
 Rows = NDArray[np.float16]
 
+LESSONS = 2
+"""Raised whenever the same slides would give other lessons."""
+GRIDS = (1, 4)
+"""Tokens per patch the checkpoint is trained with."""
 _WHOLE = 0.3
 """Share of slides that are taken as they are."""
 _SLIDES, _MOST_PARTS = {1: 40, 4: 24}, 12
 """Slides in a batch by tokens per patch, and parts at the most."""
 _FEW = 14
 """Fewer benign patches than this are added to those of a lesion, as on the slides of the pool."""
-LARGE_PATCHES = {1: 2400, 4: 700}
-"""Patches of a part of large slides at the most, by T."""
 _SHRUNK = 0.5
 """Share of focal lesions of which some patches are left out, down to a single one."""
 _MIXED, _FINE, _LESION_FINE = 0.2, (0.0, 0.5), 0.7
@@ -193,38 +196,38 @@ class Lessons:
         slide = options[self._rng.integers(len(options))]
         return slide.tokens[self._rng.integers(len(slide.tokens))][slide.clear]
 
-    def stream(
-        self, grow: int, grids: tuple[int, ...], profile: Profile, texts: int, large: float, anywhere: float
-    ) -> Iterator[list[TrainingCase]]:
+    def stream(self, cycle: Cycle, profile: Profile, grow: int = 0) -> Iterator[list[TrainingCase]]:
         """Batches without end, most of one T each; parts grow from 1–3 slides to `MAX_SLIDES` over the first `grow`.
 
-        One batch in `texts` is about text alone: in turns concluding from lines, and merging windows. A share of
-        `large` among the others is one part of a few large slides. The slides of a share of `anywhere` of all parts do
-        not count from one, so that large numbers are not learnt from large parts alone.
+        Those about text alone are in turns about concluding from lines, and merging windows. The slides of some parts
+        do not count from one, so that large numbers are not learnt from large parts alone.
         """
         step, shapes = 0, self._shapes
         while True:
             most = MAX_SLIDES if step >= grow else 3 + step * (MAX_SLIDES - 3) // grow
             step += 1
-            if step % (2 * texts) == 0:
+            if step % (2 * cycle.texts) == 0:
                 yield [self.merge(int(shapes.integers(2, most + 1)), profile) for _ in range(6)]
                 continue
-            if step % (2 * texts) == texts:
+            if step % (2 * cycle.texts) == cycle.texts:
                 yield [self.conclude(int(shapes.integers(1, most + 1))) for _ in range(16)]
                 continue
-            some = grids if shapes.random() < _MIXED else (int(shapes.choice(grids)),)
+            some = GRIDS if shapes.random() < _MIXED else (int(shapes.choice(GRIDS)),)
             grid = max(some)
             slides = int(shapes.integers(1, most + 1))
-            if shapes.random() < large:
-                patches = int(shapes.integers(LARGE_PATCHES[grid] // 4, LARGE_PATCHES[grid] + 1))
+            if shapes.random() < cycle.large:
+                largest = cycle.patches[GRIDS.index(grid)]
+                patches = int(shapes.integers(largest // 4, largest + 1))
                 yield [
-                    self.part(slides, some, most=max(patches // slides, _FEW + 1), first=self._first(slides, anywhere))
+                    self.part(
+                        slides, some, most=max(patches // slides, _FEW + 1), first=self._first(slides, cycle.anywhere)
+                    )
                 ]
                 continue
             # parts of about the same length waste no padding
             size = min(_MOST_PARTS, max(3, _SLIDES[min(grid, 4)] // slides))
             sizes = [int(shapes.integers(slides, min(slides + 1, most) + 1)) for _ in range(size)]
-            yield [self.part(count, some, first=self._first(count, anywhere)) for count in sizes]
+            yield [self.part(count, some, first=self._first(count, cycle.anywhere)) for count in sizes]
 
     def _first(self, slides: int, anywhere: float) -> int:
         """Number of a part's first slide; the last one is as often `MAX_SLIDES` as parts are large."""

@@ -6,6 +6,30 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Cycle:
+    """One rise and fall of the writer's learning rate.
+
+    Attributes:
+        steps: how many.
+        rate: highest.
+        slides: what it learns from: normal slides per organ, slides of every other diagnosis, and faint ones of those.
+            Later cycles hold the earlier ones'.
+        texts: every how many steps one is about text alone.
+        large: share of the others that is one part of many patches.
+        patches: of those parts at the most, at T = 1 and 4.
+        anywhere: share of parts whose slides count from any number.
+    """
+
+    steps: int
+    rate: float
+    slides: tuple[int, int, int]
+    texts: int = 4
+    large: float = 0.1
+    patches: tuple[int, int] = (480, 200)
+    anywhere: float = 0.5
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Sizes of a training run; the defaults are those of the shipped checkpoint, which was not made in one go.
 
@@ -17,24 +41,16 @@ class Recipe:
     tower: tuple[tuple[int, float], ...] = ((15_000, 1e-3),)
     """Steps and highest learning rate of each cycle."""
     views: int = 4
-    writer: tuple[tuple[int, float, int, float, float], ...] = (
-        (3000, 1.2e-3, 3, 0.25, 0.0),
-        (1500, 8e-4, 4, 0.1, 0.0),
-        (2000, 8e-4, 4, 0.1, 0.5),
-        (2000, 6e-4, 4, 0.1, 0.5),
-        (2000, 6e-4, 4, 0.1, 0.5),
-        (3000, 6e-4, 2, 0.1, 0.3),
+    writer: tuple[Cycle, ...] = (
+        Cycle(3000, 1.2e-3, (60, 44, 0), texts=3, large=0.25, anywhere=0.0),
+        Cycle(1500, 8e-4, (60, 44, 0), anywhere=0.0),
+        Cycle(2000, 8e-4, (60, 44, 0)),
+        Cycle(2000, 6e-4, (60, 44, 0)),
+        Cycle(2000, 6e-4, (160, 60, 0)),
+        Cycle(3000, 6e-4, (200, 80, 0), texts=2, anywhere=0.3),
+        Cycle(5000, 6e-4, (200, 80, 16), large=0.3, patches=(2400, 700), anywhere=0.4),
     )
-    """The same, every how many steps one is about text alone, the share of large slides in the others, and that of
-    parts whose slides count from any number; parts grow over the first two fifths of the first cycle."""
-    slides: tuple[tuple[int, int, int], ...] = (
-        *((60, 44, 0),) * 4,
-        (160, 60, 0),
-        (200, 80, 0),
-        (200, 80, 16),
-    )
-    """What each cycle learns from: normal slides per organ, slides of every other diagnosis, and faint ones of those.
-    Later ones hold the earlier ones'."""
+    """Parts grow over the first two fifths of the first cycle."""
     exam: int = 200
     seed: int = 0
 
@@ -44,8 +60,10 @@ QUICK = Recipe(
     mimic_sheets=4,
     tower=((10, 1e-3),),
     views=1,
-    writer=((16, 1e-3, 3, 0.25, 0.0), (8, 6e-4, 3, 0.25, 0.5)),
-    slides=((1, 2, 0), (2, 2, 1)),
+    writer=(
+        Cycle(16, 1e-3, (1, 2, 0), texts=3, large=0.25, anywhere=0.0),
+        Cycle(8, 6e-4, (2, 2, 1), texts=3, large=0.25, patches=(30, 20)),
+    ),
     exam=4,
 )
 """Runs through every step in a minute or two."""

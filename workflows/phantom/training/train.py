@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -28,8 +28,8 @@ from workflows.phantom.training.card import model_card
 from workflows.phantom.training.exam import exact_reports, patch_accuracy
 from workflows.phantom.training.examples import as_pixels, examples, turned
 from workflows.phantom.training.labels import CLASSES, TOWER_CLASSES, labelled_pool, small_patches
-from workflows.phantom.training.lessons import LearntSlide, Lessons
-from workflows.phantom.training.recipe import Recipe
+from workflows.phantom.training.lessons import GRIDS, LESSONS, LearntSlide, Lessons
+from workflows.phantom.training.recipe import Cycle, Recipe
 from workflows.phantom.training.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, join, make_sheets
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, merged_report, write_report
 from wsi_pipeline.events import emit
@@ -37,12 +37,10 @@ from wsi_pipeline.models.checkpoint import FIGURES
 from wsi_pipeline.models.pixels import pool_grid
 from wsi_pipeline.store.fingerprint import fingerprint
 
-GRIDS = (1, 4)
-"""Tokens per patch the checkpoint is trained with."""
 _STREAMS = 2
 """Batches per step, a core for each; part of the recipe, whatever the machine has."""
 TRAINING = 8
-"""Raised whenever the same recipe would train other weights, so that nothing learnt before is taken for it."""
+"""Raised whenever the same recipe would train another tower, so that nothing learnt before is taken for it."""
 _TYPICAL = 1000
 """Patches whose components the tower begins with."""
 TOWER_GRIDS = (1, 4, 16)
@@ -84,7 +82,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     """
     started = time.monotonic()
     pools = _training_pools(work, workers, recipe)
-    benign, per_lesion, _faint = recipe.slides[0]
+    benign, per_lesion, _faint = recipe.writer[0].slides
     held_out = _pool(work, "calibration", (max(1, benign // 5), max(2, per_lesion // 10), 0), workers)
     pooled = time.monotonic()
     tokenizer = build_tokenizer(_all_texts())
@@ -156,18 +154,18 @@ def _teach_writer(
 ) -> list[dict[str, Any]]:
     """All cycles of the language model, each on what was `learnt` of the slides so far; the figures of each."""
 
-    def learn(cycle: int, steps: int, rate: float, texts: int, large: float, anywhere: float) -> dict[str, Any]:
-        grow = 2 * steps // 5 if cycle == 0 else 0
-        seeds = [_STREAMS * (recipe.seed + cycle) + k for k in range(_STREAMS)]
-        known = [slide for new in learnt[: _pools_of(recipe, cycle + 1)] for slide in new]
-        lessons = [Lessons(known, seed, recipe.seed + cycle) for seed in seeds]
-        streams = [lesson.stream(grow, GRIDS, PROFILE, texts, large, anywhere) for lesson in lessons]
+    def learn(number: int, cycle: Cycle) -> dict[str, Any]:
+        grow = 2 * cycle.steps // 5 if number == 0 else 0
+        seeds = [_STREAMS * (recipe.seed + number) + k for k in range(_STREAMS)]
+        known = [slide for new in learnt[: len(_pools(recipe.writer[: number + 1]))] for slide in new]
+        lessons = [Lessons(known, seed, recipe.seed + number) for seed in seeds]
+        streams = [lesson.stream(cycle, PROFILE, grow) for lesson in lessons]
         trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
-        return {"loss": trainer.fit(streams, steps, rate)}
+        return {"loss": trainer.fit(streams, cycle.steps, cycle.rate)}
 
     towers = len(recipe.tower)
     return [
-        _kept(work, "writer", _sizes(recipe, towers, number + 1), model, partial(learn, number, *cycle))
+        _kept(work, "writer", _sizes(recipe, towers, number + 1), model, partial(learn, number, cycle))
         for number, cycle in enumerate(recipe.writer)
     ]
 
@@ -178,12 +176,13 @@ def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, A
     sizes["tower"] = recipe.tower[:tower]
     if writer is None:
         return sizes
-    return sizes | {"views": recipe.views, "slides": recipe.slides[:writer], "writer": recipe.writer[:writer]}
+    cycles = [asdict(cycle) for cycle in recipe.writer[:writer]]
+    return sizes | {"lessons": LESSONS, "views": recipe.views, "writer": cycles}
 
 
-def _pools_of(recipe: Recipe, cycles: int) -> int:
-    """How many different pools so many cycles learn from."""
-    return len(dict.fromkeys(recipe.slides[:cycles]))
+def _pools(cycles: Sequence[Cycle]) -> list[tuple[int, int, int]]:
+    """The different pools that cycles learn from, as they join."""
+    return list(dict.fromkeys(cycle.slides for cycle in cycles))
 
 
 def _kept(
@@ -211,7 +210,7 @@ def training_pool(work: Path, workers: int = 2, recipe: Recipe | None = None) ->
 def _training_pools(work: Path, workers: int, recipe: Recipe) -> list[list[PoolSlide]]:
     """The same, as they join."""
     pools: list[list[PoolSlide]] = []
-    for sizes in dict.fromkeys(recipe.slides):
+    for sizes in _pools(recipe.writer):
         known = {slide.spec.seed for pool in pools for slide in pool}
         pool = _pool(work, "train", sizes, workers)
         pools.append([slide for slide in pool if slide.spec.seed not in known])
