@@ -60,8 +60,11 @@ def main(slides: tuple[Path, ...], seed: int, inputs: int) -> None:
             child.start()
             there.close()
             for number in seeds:
+                if not here.poll(_STALLED_S):
+                    counts[f"STALLED at seed {number}"] += 1
+                    break
                 try:
-                    counts[here.recv() if here.poll(_STALLED_S) else f"STALLED at seed {number}"] += 1
+                    counts[here.recv()] += 1
                 except EOFError:
                     counts[f"CRASHED at seed {number}"] += 1
                     break

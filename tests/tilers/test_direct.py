@@ -58,6 +58,32 @@ def test_pixels_are_those_of_the_other_readers(tmp_path: Path, image: np.ndarray
                 assert off <= allowed, (other.name, level, area, off)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_levels_of_whole_factors_are_those_of_openslide(tmp_path: Path, image: np.ndarray, layout: str) -> None:
+    path = write_tiff(tmp_path / "s.svs", image[:1236, :1508], layout, factors=(4,))
+    direct, other = DirectReader(path), OpenSlideReader(path)
+    assert direct.downsamples[1] == 4
+    for area in ((0, 0, 377, 309), (-13, -7, 100, 100), (300, 250, 120, 90)):
+        off = np.abs(direct.read(1, *area).astype(int) - other.read(1, *area)).max()
+        assert off <= (1 if "2000" in layout else 0), area
+
+
+@pytest.mark.parametrize("mpp", [0.2265, 0.2425, 0.25, 0.2527])
+@pytest.mark.parametrize("layout", ["ycbcr 4:2:0", "jpeg 2000 rgb"])
+def test_patches_from_a_stored_level_are_the_same_by_all_readers(tmp_path: Path, layout: str, mpp: float) -> None:
+    path = write_tiff(tmp_path / "s.svs", detailed_image(1236, 1508), layout, factors=(4,), mpp=mpp)
+    readers = DirectReader(path), OpenSlideReader(path), TiffSlideReader(path)
+    grid = make_grid(readers[0].bounds, 128, 1.0, mpp)
+    levels = [patch_level(reader, 1.0, mpp) for reader in readers]
+    assert {reader.downsamples[level] for reader, level in zip(readers, levels, strict=True)} == {4}
+    for x, y in grid.origins[[0, 1, -1]]:
+        ours, *others = (
+            read_patch(reader, grid, level, (int(x), int(y)), 128)[0].astype(int)
+            for reader, level in zip(readers, levels, strict=True)
+        )
+        assert all(np.abs(ours - theirs).max() <= 1 for theirs in others)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(x=st.integers(-300, 1600), y=st.integers(-300, 1300), width=st.integers(1, 700), height=st.integers(1, 700))
 def test_any_window_is_the_same_window_of_the_whole(

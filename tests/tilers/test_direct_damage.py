@@ -48,6 +48,20 @@ def _resized(data: bytes) -> bytes:
     return data[: at + 5] + (64000).to_bytes(2, "big") + (64000).to_bytes(2, "big") + data[at + 9 :]
 
 
+JPEG_2000_DAMAGE = {
+    **{name: damage for name, damage in DAMAGE.items() if name != "another size"},
+    "a hole": lambda data: _with(data, len(data) // 2, bytes(len(data) // 4)),
+    # of its SIZ segment (ISO 15444-1): Xsiz and Ysiz, Csiz, and the first Ssiz
+    "another size": lambda data: _with(data, 8, (64000).to_bytes(4, "big") * 2),
+    "many components": lambda data: _with(data, 40, (16384).to_bytes(2, "big")),
+    "deep pixels": lambda data: _with(data, 42, bytes([37])),
+}
+
+
+def _with(data: bytes, at: int, piece: bytes) -> bytes:
+    return data[:at] + piece + data[at + len(piece) :]
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("scale", [1, 2])
 def test_a_damaged_tile_is_no_pixels(tmp_path: Path, image: np.ndarray, damage: str, scale: int) -> None:
@@ -63,14 +77,12 @@ def test_a_damaged_tile_is_no_pixels(tmp_path: Path, image: np.ndarray, damage: 
     assert reader.read(level, 0, 0, 100, 100).shape == (100, 100, 3)
 
 
-@pytest.mark.parametrize("damage", ["zeroed", "cut in the middle", "a hole", "random"])
+@pytest.mark.parametrize("damage", JPEG_2000_DAMAGE)
 def test_a_damaged_jpeg_2000_tile_is_no_pixels(tmp_path: Path, image: np.ndarray, damage: str) -> None:
     path = write_tiff(tmp_path / "s.svs", image, "jpeg 2000 rgb", 256)
     offset, count = _tile_bytes(path, 29)
     data = bytearray(path.read_bytes())
-    tile = bytes(data[offset : offset + count])
-    holed = tile[: count // 2] + bytes(count // 4) + tile[count // 2 + count // 4 :]
-    data[offset : offset + count] = holed if damage == "a hole" else DAMAGE[damage](tile)
+    data[offset : offset + count] = JPEG_2000_DAMAGE[damage](bytes(data[offset : offset + count]))
     path.write_bytes(data)
     with pytest.raises(UndecodableRegion, match="tile 29"):
         DirectReader(path).read(0, 1300, 1100, 8, 8)
@@ -100,6 +112,24 @@ def test_offsets_outside_the_file_are_no_pixels(tmp_path: Path, image: np.ndarra
         raw.write(offset.to_bytes(width, "little"))
     with pytest.raises(UndecodableRegion, match="outside the file"):
         DirectReader(path).read(0, 1300, 1100, 8, 8)
+
+
+@pytest.mark.parametrize(("count", "why"), [(0, "outside the file"), (2_500_000_000, "2,500,000,000 bytes, more than")])
+def test_forged_counts_are_no_pixels_and_are_not_read(tmp_path: Path, image: np.ndarray, count: int, why: str) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["TileByteCounts"]
+        assert tag.dtype == 4
+    with path.open("r+b") as raw:
+        raw.seek(tag.valueoffset + 29 * 4)
+        raw.write(count.to_bytes(4, "little"))
+        raw.truncate(3_000_000_000)  # of which nothing is written
+    reader = DirectReader(path)
+    tracemalloc.start()
+    with pytest.raises(UndecodableRegion, match=why):
+        reader.read(0, 1300, 1100, 8, 8)
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
 
 
 def test_a_tile_of_gigabytes_is_refused_by_every_reader(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ word; at opening a few tiles are compared with theirs, and a slide on which pixe
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _COLOUR_STEPS = 1
 _PROBES = 4
 _NEAR = 3
 """Tiles from the corner, across and down, that are compared where only the corner can be."""
+_MOST_BYTES = 8
+"""Per pixel of a tile: more than twice what its pixels take unpacked."""
 _CACHE_BYTES = 384 << 20
 """A row of patches and the tiles it shares with the next, of a slide 100,000 pixels wide read at 1 µm/px or coarser. On
 wider ones, or read finer, tiles on the border of two rows are decoded for each. Most slides take a fraction: reading
@@ -184,11 +187,13 @@ class DirectReader:
         tiling = self._tilings[place.page]
         index = row * tiling.columns + column
         offset, count = tiling.offsets[index], tiling.counts[index]
-        if not count:
+        if not count and not offset:
             return None
         # asked before reading: an offset of 64 bits may be more than the system takes for one
-        if offset + count > self._file_bytes:
+        if not count or offset + count > self._file_bytes:
             raise UndecodableRegion(f"tile {index} lies outside the file")
+        if count > _MOST_BYTES * math.prod(tiling.tile):
+            raise UndecodableRegion(f"tile {index} is said to take {count:,} bytes, more than its pixels do")
         data = self._bytes(index, offset, count)
         inside = tuple(s - n * t for s, n, t in zip(tiling.size, (column, row), tiling.tile, strict=True))
         # a pixel that lies half outside would hold half of what an encoder filled the tile up with

@@ -159,17 +159,19 @@ class Jpeg2000Tiles:
 
     def _check_size(self, data: bytes) -> None:
         """The codestream's own header (ISO 15444-1, SOC and SIZ) before a decoder allocates for it."""
-        if data[:4] != b"\xff\x4f\xff\x51" or len(data) < 40:
+        if data[:4] != b"\xff\x4f\xff\x51" or len(data) < 51:
             raise DamagedTile("does not begin as a JPEG 2000 codestream")
         right, bottom, left, top = struct.unpack(">4I", data[8:24])
         if (right - left, bottom - top) != (self.width, self.height):
             raise DamagedTile(f"is {right - left} × {bottom - top}; tiles here are {self.width} × {self.height}")
+        components = int.from_bytes(data[40:42], "big")
+        if components != 3 or any(depth != 7 for depth in data[42:51:3]):
+            raise DamagedTile(f"has {components} components, or other than 8 bits of each; tiles here have 3 × 8 bit")
 
 
 def _is_subsampled(data: bytes) -> bool:
-    """Whether the components of a codestream have several sizes (ISO 15444-1, SIZ: Csiz, then Ssiz, XRsiz, YRsiz)."""
-    components = int.from_bytes(data[40:42], "big")
-    return any(step != 1 for at in range(42, 42 + 3 * components, 3) for step in data[at + 1 : at + 3])
+    """Whether the components of a codestream have several sizes (ISO 15444-1, SIZ: XRsiz, YRsiz of three)."""
+    return any(step != 1 for at in (43, 46, 49) for step in data[at : at + 2])
 
 
 def _from_ycbcr(pixels: Pixels) -> Pixels:
