@@ -1,5 +1,7 @@
 """Print docs/settings.md from the settings themselves: `make docs`."""
 
+from typing import get_args
+
 from pydantic import BaseModel
 
 from wsi_pipeline.settings import MachineSettings, ModelSettings, ReportSettings, RunSettings, TileSettings
@@ -16,20 +18,22 @@ _HEAD = """\
 
 Defaults of the command line and of the Python API, where they are keyword arguments: `wp.run(..., workers=4)`.
 Unknown names are refused. The resolved settings are stored with each report. Changing one makes again exactly what
-depends on it.
+depends on it. What says which slides are read and how a run waits or stops (`--layout`, `--id-pattern`, `--manifest`,
+`--wait`, `--dry-run`, `--max-hours`, `--json-log`) is told by `wsi-pipeline run --help`.
 """
 
 
 def table(title: str, kind: type[BaseModel], fields: list[str] | None = None) -> str:
     """One group as a Markdown table."""
-    rows = [f"\n## {title}\n", "| option | Python | default | meaning |", "|---|---|---|---|"]
+    rows = [f"\n## {title}\n", "| option | Python | default | one of | meaning |", "|---|---|---|---|---|"]
     for name, field in kind.model_fields.items():
         if fields is not None and name not in fields:
             continue
         option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
         keyword = "model" if name == "name" else name
         meaning = " ".join((field.description or "").split())
-        rows.append(f"| `{option}` | `{keyword}` | `{field.default}` | {meaning} |")
+        values = ", ".join(f"`{value}`" for value in get_args(field.annotation) if isinstance(value, str))
+        rows.append(f"| `{option}` | `{keyword}` | `{field.default}` | {values} | {meaning} |")
     return "\n".join(rows)
 
 

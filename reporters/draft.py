@@ -48,6 +48,8 @@ def draft_part(
 
 
 _Read = tuple[Draft, list[PatchPlace]]
+_GAP = 16
+"""Patches that are read along with those on either side rather than in two reads."""
 """What was written about a window, and where its patches lie."""
 
 
@@ -151,10 +153,16 @@ def window_tokens(plan: PartPlan, window: Window, stores: Mapping[str, TokenStor
     def read(first: int, last: int) -> NDArray[np.float32]:
         parts = []
         for (slide, per_patch), group in groupby(places[first:last], key=itemgetter(0, 1)):
-            patches = np.array([patch for _, _, patch in group])
-            lowest = int(patches.min())
-            rows = stores[slide].read(lowest, int(patches.max()) + 1, per_patch)
-            parts.append(rows[patches - lowest].reshape(-1, rows.shape[2]))
+            rows = _rows(stores[slide], np.array([patch for _, _, patch in group]), per_patch)
+            parts.append(rows.reshape(-1, rows.shape[2]))
         return np.concatenate(parts)
 
     return read
+
+
+def _rows(store: TokenStore, patches: NDArray[np.int64], per_patch: int) -> NDArray[np.float32]:
+    """(n, T, D) of these patches, in their order: neighbours together, and nothing that lies between others."""
+    wanted, place = np.unique(patches, return_inverse=True)
+    stretches = np.split(wanted, np.flatnonzero(np.diff(wanted) > _GAP) + 1)
+    rows = [store.read(int(s[0]), int(s[-1]) + 1, per_patch)[s - s[0]] for s in stretches]
+    return np.concatenate(rows)[place]

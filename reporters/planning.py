@@ -40,7 +40,7 @@ def make_plan(
         patch_size: edge of the stored patches in pixels.
         mpp: µm per pixel of the stored patches.
         left_out: per slide the patches that are not to be read; at least one patch of the part stays.
-        choose: which patches, where `max_patches` is less than all.
+        choose: which patches, where `max_patches` is less than all, or one sequence does not hold them.
         novel: which patches a mixed plan reads fine, where that is told by novelty.
 
     Raises:
@@ -55,7 +55,7 @@ def make_plan(
     room = Room(asked, grammar, instruction, profile.longest - settings.max_new_tokens)
     strategy = _strategy(chosen, room, settings)
     fine = fine_tokens(profile) if strategy == "mixed" else None
-    tokens, windows = _arranged(strategy, chosen, room, settings, novel)
+    tokens, windows = _arranged(strategy, chosen, room, settings, choose, novel)
     look = _second_look(strategy, windows, chosen, room, settings)
     longest = max(window.tokens for window in windows)
     plan = PartPlan(
@@ -145,12 +145,12 @@ def _strategy(chosen: Patches, room: Room, settings: ReportSettings) -> Strategy
 
 
 def _arranged(
-    strategy: Strategy, chosen: Patches, room: Room, settings: ReportSettings, novel: Choose
+    strategy: Strategy, chosen: Patches, room: Room, settings: ReportSettings, choose: Choose, novel: Choose
 ) -> tuple[int, tuple[Window, ...]]:
     """Tokens per patch and windows; of a mixed plan that looks twice, those of the first reading."""
     match strategy:
         case "joint":
-            return joint(chosen, room, settings.seed)
+            return joint(chosen, room, settings.seed, choose)
         case "groups":
             return groups(chosen, room)
         case "windows":

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from reporters.attention import CHUNKED
 from reporters.memory import Memory
 from reporters.sequence import ReadTokens, Sequence
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
 
 CHUNK = {"cuda": 4096, "cpu": 512}
@@ -59,6 +60,9 @@ def prefill(
 
     Returns:
         (vocabulary,) logits behind the last token.
+
+    Raises:
+        ModelError: memory ran out for the smallest chunk, too.
     """
     model.set_attn_implementation({"text_config": CHUNKED})
     images, logits = image_numbers(sequence.types), None
@@ -74,13 +78,22 @@ def prefill(
             half = (last - first) // 2
             parts = len(list(chunks(sequence.types[first:last], half)))
             if last - first <= _SMALLEST or parts == 1 or not memory.discard():
-                raise
+                raise _too_long(sequence, memory, last - first) from None
         # out here the error is gone, and what its frames held with it
         torch.cuda.empty_cache()
         emit("prefill.halved", tokens=last - first)
         pending = [(first + a, first + b) for a, b in chunks(sequence.types[first:], half)][::-1]
     assert logits is not None
     return logits
+
+
+def _too_long(sequence: Sequence, memory: Memory, tokens: int) -> ModelError:
+    return ModelError(
+        "GPU memory",
+        f"it ran out reading {tokens:,} of {len(sequence.ids):,} tokens at a time, beside the weights and "
+        f"{memory.stored() / 2**30:.1f} GiB of keys and values",
+        "use --plan windows, fewer --tokens-per-patch or --max-patches, or a larger GPU",
+    )
 
 
 def _read(

@@ -11,7 +11,7 @@ import numpy as np
 
 from reporters.plan import SlideShare, Strategy, Window
 from reporters.profiles import Profile
-from reporters.selection import Choose, Patches, at_random
+from reporters.selection import Choose, Patches
 from reporters.sequence import Grammar, uniform
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ReportSettings
@@ -73,8 +73,8 @@ def holds(chosen: Patches, room: Room, tokens: int) -> bool:
     return not _too_many(chosen, room.profile) and room.length(chosen, tokens) <= room.budget
 
 
-def joint(chosen: Patches, room: Room, seed: int) -> tuple[int, tuple[Window, ...]]:
-    """All patches in one sequence at the largest trained T that fits; a sample at the smallest when none does."""
+def joint(chosen: Patches, room: Room, seed: int, choose: Choose) -> tuple[int, tuple[Window, ...]]:
+    """All patches in one sequence at the largest trained T that fits; `choose`'s at the smallest when none does."""
     profile = room.profile
     _check_slides("joint", chosen, profile)
     for tokens in sorted(profile.trained_tokens, reverse=True):
@@ -84,11 +84,11 @@ def joint(chosen: Patches, room: Room, seed: int) -> tuple[int, tuple[Window, ..
     low, high = 0, sum(map(len, chosen.values()))
     while high - low > 1:
         middle = (low + high) // 2
-        fits = room.length(at_random(chosen, middle, seed), tokens) <= room.budget
+        fits = room.length(choose(chosen, middle, seed), tokens) <= room.budget
         low, high = (middle, high) if fits else (low, middle)
     if low == 0:
         raise _too_small(profile, room.length({"": (0,)}, tokens), room.budget)
-    some = at_random(chosen, low, seed)
+    some = choose(chosen, low, seed)
     return tokens, (_window(some, room.length(some, tokens)),)
 
 

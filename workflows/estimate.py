@@ -43,7 +43,7 @@ class CaseEstimate:
         case, slides: which.
         plans: how its parts would be read, in words.
         tokens: of all sequences.
-        answers: are written, one per window and one more where they are merged.
+        answers: are written, one per window and one more where they are merged, or a window is looked at again.
         to_encode: patches whose tokens are not there yet.
         to_store: those tokens.
     """
@@ -114,7 +114,7 @@ def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEst
             f"{len(plan.windows)} window(s), {plan.tokens_per_patch} token(s) per patch, {plan.tokens:,} tokens"
         )
         tokens += plan.tokens
-        answers += len(plan.windows) + (len(plan.windows) > 1)
+        answers += len(plan.windows) + (len(plan.windows) > 1) + bool(plan.second_look)
         new = sum(s.patches for s in mine.values() if s.patches and not _is_encoded(s, plan.finest, work))
         to_encode += new
         to_store += new * plan.finest

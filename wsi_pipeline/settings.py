@@ -81,15 +81,16 @@ class ReportSettings(Settings):
     fine_patches: Annotated[int, Field(ge=1)] = 64
     """How many patches a mixed plan reads at the largest number of tokens; all others get the smallest."""
     zoom: Literal["evidence", "novelty"] = "evidence"
-    """Which: those that a first reading of all patches looked at most, or those that lie far apart in tokens."""
+    """Which patches a mixed plan reads finely: `evidence`, those that a first reading of all looked at most; `novelty`,
+    those that lie far apart in tokens."""
     leave_out: tuple[Objection, ...] = ()
     """Patches of poor quality that are not read: `blurred`, `dark`, `pen`; default none, they are only counted."""
     max_patches: Annotated[int, Field(ge=1)] | None = None
     """Read only this many patches per part; default every patch."""
     select: Literal["random", "farthest"] = "random"
-    """Which `max_patches`: a seeded sample, or those that lie far apart in tokens; slides get a share by their size."""
+    """How `max_patches` are chosen: a seeded sample, or those far apart in tokens; slides get a share by their size."""
     order: Literal["spatial", "random"] = "spatial"
-    """Of a slide's patches in a sequence: row by row, or shuffled by the seed."""
+    """Of a slide's patches in a sequence: row by row (`spatial`), or shuffled by the seed."""
     slide_markers: bool = True
     """Whether a sequence tells its slides apart, as the checkpoint was trained."""
     coordinates: bool = False
@@ -97,7 +98,7 @@ class ReportSettings(Settings):
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 512
     """Longest text of one generation."""
     seed: int = 0
-    """Of samples."""
+    """Of all random choices."""
     evidence_patches: Annotated[int, Field(ge=0, le=64)] = 4
     """Patches shown per sentence."""
     allow_incomplete: bool = False
@@ -110,13 +111,14 @@ class MachineSettings(Settings):
     """Where and how fast; never what."""
 
     workers: Annotated[int, Field(ge=1)] = 1
-    """Slides tiled at the same time."""
+    """Slides of one case tiled at the same time; each gets its share of the cores, so leave it at 1 for cases of one
+    slide."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Patches per encoder batch; default 16 on a CPU and 32 on a GPU, halved when memory runs out."""
     tile_timeout_s: Annotated[float, Field(gt=0)] = 4 * 3600
     """A slide that takes longer to tile has failed."""
     tile_memory_gib: Annotated[float, Field(gt=0)] = 4.0
-    """A slide whose tiling takes more memory has failed."""
+    """A slide whose tiling takes more memory has failed; counts per worker."""
     dask_scheduler: str | None = None
     """Address of a dask scheduler whose workers tile (they must see the same files)."""
 

@@ -47,7 +47,7 @@ def _part(part: PartReport, names: dict[str, str]) -> list[str]:
     done = part.completeness
     read = f"{done.patches_read} of {done.patches_found} patches" if part.plan else "No patches"
     lines.append(f"{read} read, {done.slides_read} of {done.slides} slides. Confidence: {confidence_words(part)}.")
-    lines += [line for remark in part.remarks for line in _wrap(f"CONTRADICTION: {remark}", "   ")]
+    lines += [line for remark in part.remarks for line in _wrap(f"DOUBT: {remark}", "   ")]
     if not done.complete:
         kept = "are KEPT on request (--allow-incomplete)" if done.negatives_kept else "are withheld"
         lines.append(f"INCOMPLETE: negative statements {kept}.")

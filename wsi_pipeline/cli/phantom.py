@@ -1,4 +1,4 @@
-"""`wsi-pipeline demo` and `wsi-pipeline phantom make|train`."""
+"""`wsi-pipeline demo` and `wsi-pipeline phantom make|list|calibrate|train`."""
 
 from __future__ import annotations
 

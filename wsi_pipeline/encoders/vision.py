@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def load_tower(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> Visio
     """Load only the vision tower's tensors.
 
     Raises:
-        ModelError: the checkpoint is no Gemma 3 with vision, or its tensors are missing or left over.
+        ModelError: the checkpoint is no Gemma 3 with vision, or its tensors are missing, left over or of another shape.
     """
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
@@ -60,7 +61,8 @@ def load_tower(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> Visio
     vision = SiglipVisionConfig.from_dict(config["vision_config"])
     with torch.device("meta"):
         tower = SiglipVisionModel(vision)
-    tower.load_state_dict(_tower_tensors(checkpoint, set(tower.state_dict())), strict=True, assign=True)
+    tensors = _tower_tensors(checkpoint, {name: tuple(t.shape) for name, t in tower.state_dict().items()})
+    tower.load_state_dict(tensors, strict=True, assign=True)
     for name, buffer in SiglipVisionModel(_one_layer(vision)).named_buffers():
         owner, _, leaf = name.rpartition(".")
         tower.get_submodule(owner).register_buffer(leaf, buffer, persistent=False)
@@ -76,7 +78,7 @@ def _one_layer(vision: Any) -> Any:
     return type(vision).from_dict({**vision.to_dict(), "num_hidden_layers": 1})
 
 
-def _tower_tensors(checkpoint: Checkpoint, wanted: set[str]) -> dict[str, Tensor]:
+def _tower_tensors(checkpoint: Checkpoint, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     inner = "vision_model."
     for file in checkpoint.weight_files:
@@ -89,11 +91,13 @@ def _tower_tensors(checkpoint: Checkpoint, wanted: set[str]) -> dict[str, Tensor
                 alternatives = (name, name.removeprefix(inner), inner + name)
                 name = next((n for n in alternatives if n in wanted), name)
                 found[name] = tensors.get_tensor(key)
-    missing, extra = sorted(wanted - set(found)), sorted(set(found) - wanted)
-    if missing or extra:
+    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    other = [n for n, t in found.items() if n in wanted and tuple(t.shape) != wanted[n]]
+    if missing or extra or other:
         raise ModelError(
             f"model {checkpoint.name!r}",
-            f"vision tower: {len(missing)} tensors missing {missing[:2]}, {len(extra)} left over {extra[:2]}",
+            f"vision tower: {len(missing)} tensors missing {missing[:2]}, {len(extra)} left over {extra[:2]}, "
+            f"{len(other)} of another shape {other[:2]}",
             "download or save the checkpoint again",
         )
     return found

@@ -17,7 +17,7 @@ from workflows.phantom.drawing.mosaic import write_mosaic
 from workflows.phantom.measuring.haystack import Bank, Case, Tokens
 from workflows.phantom.measuring.reading import read_case
 from workflows.phantom.measuring.reports import MEDGEMMA_PATCHES
-from workflows.phantom.measuring.said import said_in_draft, said_in_report
+from workflows.phantom.measuring.said import answered_in_report, said_in_draft
 from workflows.phantom.measuring.scoring import NOTHING, Said
 from workflows.phantom.pathology import ORGANS
 from wsi_pipeline.cases import Part
@@ -91,8 +91,7 @@ def _answer(
     part = Part(None, ())
     plan = model.plan(part, {s: len(t) for s, t in tokens.items()}, settings, choose=choose, novel=novel)
     draft = draft_part(part, plan, model.writer, _placed(tokens), _stored(tokens), settings.report)
-    looks = plan.tokens + (draft.plan.tokens if plan.second_look and draft.plan else 0)
-    return said_in_draft(draft, names), draft.logprob or -np.inf, looks
+    return said_in_draft(draft, names), draft.logprob or -np.inf, (draft.plan or plan).tokens
 
 
 def _diseased(said: Said) -> bool:
@@ -124,7 +123,7 @@ def read_from_files(model: ModelSettings, case: Case, bank: Bank, work: Path) ->
         return _reading(NOTHING, case, 0)
     (part,) = done.report.parts
     names = [slide.id for slide in done.case.slides]
-    return _reading(said_in_report(part, names), case, part.plan.tokens if part.plan else 0)
+    return _reading(answered_in_report(part, names), case, part.plan.tokens if part.plan else 0)
 
 
 def _placed(tokens: Mapping[str, Tokens]) -> dict[str, PatchStore]:
