@@ -18,8 +18,8 @@ PHANTOM_DOMAIN = "phantom"
 class Calibration(BaseModel):
     """Chance that a part's diagnosis is exact, as a logistic function of its answer's log-probability (Platt 1999).
 
-    It holds for what it was fitted on and nothing else: revision, plan, tokens per patch and domain must be the same,
-    and the part no larger.
+    It holds for what it was fitted on and nothing else: revision, arithmetic, plan, tokens per patch and domain must be
+    the same, and the part no larger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +29,8 @@ class Calibration(BaseModel):
     tokens_per_patch: tuple[int, ...]
     domain: str
     """Where the slides came from: `phantom`, or what a laboratory calls its own (`--domain`)."""
+    dtype: str = "float32"
+    """Arithmetic of encoder and writer."""
     deviations: tuple[str, ...] = ()
     """What its plans did otherwise than the checkpoint was made for."""
     most_slides: int
@@ -46,10 +48,12 @@ class Calibration(BaseModel):
         # either way round the exponential stays below 1
         return 1 / (1 + math.exp(-odds)) if odds > 0 else math.exp(odds) / (1 + math.exp(odds))
 
-    def judge(self, logprob: float, revision: str, plan: PartPlan, slides: int, domain: str) -> Confidence | None:
+    def judge(
+        self, logprob: float, revision: str, dtype: str, plan: PartPlan, slides: int, domain: str
+    ) -> Confidence | None:
         """Confidence in an answer about so many slides; None where this calibration was made for something else."""
-        made_for = (self.revision, self.plan, self.deviations, self.domain)
-        known = made_for == (revision, plan.strategy, plan.deviations, domain)
+        made_for = (self.revision, self.dtype, self.plan, self.deviations, self.domain)
+        known = made_for == (revision, dtype, plan.strategy, plan.deviations, domain)
         known &= plan.tokens_per_patch in self.tokens_per_patch and slides <= self.most_slides
         if not known or not math.isfinite(logprob):
             return None

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import tifffile
@@ -20,6 +21,10 @@ from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint
 from workflows.phantom.drawing.cohort import draw_case, write_cases
 from wsi_pipeline.cases import Slide
+
+# a machine that is busy is no failure
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def _real_slides() -> Path:

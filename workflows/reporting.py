@@ -164,7 +164,7 @@ def _confidence(draft: PartDraft, work: Work) -> Confidence | None:
         return None
     revision = str(work.model.revision)
     slides = len({name for window in plan.windows for name in window.names})
-    return calibration.judge(draft.logprob, revision, plan, slides, domain)
+    return calibration.judge(draft.logprob, revision, work.model.dtype, plan, slides, domain)
 
 
 def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:

@@ -18,6 +18,7 @@ def fit_calibration(
     exact: Sequence[bool],
     *,
     revision: str,
+    dtype: str = "float32",
     plan: str,
     tokens_per_patch: Sequence[int],
     most_slides: int,
@@ -30,7 +31,7 @@ def fit_calibration(
     Args:
         logprobs: of the answers, as reports tell them.
         exact: whether each was right.
-        revision, plan, tokens_per_patch, most_slides, domain, deviations: what it will hold for.
+        revision, dtype, plan, tokens_per_patch, most_slides, domain, deviations: what it will hold for.
         threshold: the chance below which the checkpoint is to abstain; at one half it is more often wrong than right.
 
     Raises:
@@ -53,6 +54,7 @@ def fit_calibration(
     intercept, gradient = minimize(loss, np.array([0.0, 1.0]), jac=slope, method="BFGS").x
     return Calibration(
         revision=revision,
+        dtype=dtype,
         plan=plan,
         tokens_per_patch=tuple(sorted(set(tokens_per_patch))),
         domain=domain,

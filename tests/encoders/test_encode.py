@@ -95,9 +95,18 @@ def test_a_grid_that_does_not_divide_is_refused(tokens: int) -> None:
         pool_grid(torch.zeros(1, 16, 8), tokens)
 
 
-def test_missing_tensors_are_named(gemma: Path, tmp_path: Path) -> None:
-    import shutil
+def test_tensors_of_another_shape_are_named(gemma: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
 
+    folder = shutil.copytree(gemma, tmp_path / "other")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(n for n in tensors if "patch_embedding.bias" in n)
+    save_file(tensors | {name: tensors[name][:-1].clone()}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"1 of another shape \['.*patch_embedding.bias'\]"):
+        load_tower(find_checkpoint(str(folder)), "cpu", torch.float32)
+
+
+def test_missing_tensors_are_named(gemma: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = shutil.copytree(gemma, tmp_path / "cut")

@@ -15,7 +15,7 @@ from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
 
 PLAN = PartPlan(strategy="joint", tokens_per_patch=4, windows=(), patches_found=9, patches_read=9)
-BOUND = {"revision": "r1", "plan": PLAN, "slides": 3, "domain": "phantom"}
+BOUND = {"revision": "r1", "dtype": "float32", "plan": PLAN, "slides": 3, "domain": "phantom"}
 
 
 def calibration(**changes: object) -> Calibration:
@@ -43,6 +43,7 @@ def test_below_the_threshold_it_abstains() -> None:
     "other",
     [
         {"revision": "r2"},
+        {"dtype": "bfloat16"},
         {"plan": PLAN.model_copy(update={"strategy": "windows"})},
         {"plan": PLAN.model_copy(update={"tokens_per_patch": 16})},
         {"plan": PLAN.model_copy(update={"deviations": ("slides not told apart by markers",)})},

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from reporters.draft import draft_part
+from reporters.draft import draft_part, window_tokens
 from reporters.instructions import instruction_for
+from reporters.plan import PartPlan, SlideShare, Window
 from reporters.planning import make_plan
 from reporters.sequence import Grammar
 from tests.reporters.letters import Letters
@@ -156,3 +157,22 @@ def test_places_are_written_and_tokens_come_in_the_order_of_the_plan() -> None:
     assert writer.read == list(order) != [0, 1, 2]
     places = ["(000.0, 000.0) ", "(000.8, 000.0) ", "(000.0, 000.8) "]
     assert writer.asked == ["<" + "".join(places[i] for i in order) + "Report.>"]
+
+
+def test_only_the_tokens_of_a_chunk_are_read_whatever_the_order() -> None:
+    """Of a slide of 5,000 patches, shuffled, a chunk of ten lies anywhere between its first and its last."""
+    order = np.random.default_rng(0).permutation(5000)
+    share = SlideShare(slide="s", patches=tuple(int(i) for i in order))
+    window = Window(slides=(share,), tokens=5000)
+    plan = PartPlan(strategy="joint", tokens_per_patch=4, windows=(window,), patches_found=5000, patches_read=5000)
+    asked = []
+
+    class Store:
+        def read(self, start: int, stop: int, per_patch: int) -> np.ndarray:
+            asked.append(stop - start)
+            return np.arange(start, stop, dtype=np.float32).repeat(per_patch).reshape(-1, per_patch, 1)
+
+    read = window_tokens(plan, window, {"s": Store()})  # type: ignore[dict-item]
+    found = [read(first, first + 10) for first in range(0, 200, 10)]
+    assert np.array_equal(np.concatenate(found)[:, 0], order[:200].repeat(4))
+    assert sum(asked) < 300

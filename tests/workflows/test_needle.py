@@ -46,15 +46,19 @@ def test_cases_hold_what_was_asked_for(bank: Bank, patches: int, slides: int, le
         assert case.distinct >= min(patches, 23) - 1
         foreign = [int((slide.places[:, 0] == -3).sum()) for slide in case.slides]
         assert sum(foreign) in ((0,) if lesion else (1, 4))
-        if lesion:
-            (where,) = (s for s in shown if len(s))
+        assert [n for n, some in enumerate(shown, 1) if len(some)] == ([case.shown_on] if lesion else [])
+        if case.shown_on:
+            where = shown[case.shown_on - 1]
             assert where[-1] - where[0] == lesion - 1
 
 
 def test_every_reader_reads_and_those_that_see_less_take_less(bank: Bank) -> None:
     model = Model(ModelSettings(name="phantom"))
     case = compose(bank, np.random.default_rng(3), ORGANS[0], 200, 1)
-    tokens = {name: read(model, case, reader, seed=3).tokens for name, reader in READERS.items()}
+    readings = {name: read(model, case, reader, seed=3) for name, reader in READERS.items()}
+    tokens = {name: reading.tokens for name, reading in readings.items()}
+    for reading in readings.values():
+        assert reading.diseased or not (reading.on_its_slide or reading.false_slides)
     everything = tokens[EVERY]
     assert tokens["a random slide"] <= tokens["126 of one slide"] < tokens["126 shared"] < everything
     assert tokens["126 farthest"] < everything

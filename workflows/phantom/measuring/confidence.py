@@ -19,7 +19,7 @@ from workflows.phantom.measuring.scoring import NOTHING, score
 from workflows.phantom.seeds import Split
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
-from wsi_pipeline.models import find_checkpoint
+from wsi_pipeline.models import find_checkpoint, pick_device, resolve_dtype
 from wsi_pipeline.settings import ModelSettings
 
 CONTRASTS = (1.0, 0.85, 0.7, 0.55)
@@ -123,6 +123,7 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibrati
         [a.logprob for a in answers],
         [a.exact for a in answers],
         revision=find_checkpoint(model).revision,
+        dtype=resolve_dtype("auto", pick_device()),
         plan=plans[0],
         tokens_per_patch=[a.tokens_per_patch for a in answers if a.tokens_per_patch],
         most_slides=max(a.slides for a in answers),

@@ -71,11 +71,19 @@ class Bank:
 
 @dataclass(frozen=True)
 class Case:
-    """A part composed of slides' patches, and what it shows; None for nothing."""
+    """A part composed of slides' patches, and what it shows; None for nothing.
+
+    Attributes:
+        organ: of all slides.
+        lesion: None for none.
+        slides: their patches.
+        shown_on: number of the slide with the lesion, from 1; None without.
+    """
 
     organ: Organ
     lesion: Diagnosis | None
     slides: tuple[Patches, ...]
+    shown_on: int | None = None
 
     @property
     def patches(self) -> int:
@@ -145,7 +153,7 @@ def compose(bank: Bank, rng: np.random.Generator, organ: Organ, patches: int, le
     at = int(rng.integers(len(slides[where]) - foreign + 1))
     found, slide = shown.some(slice(first, first + foreign)), slides[where]
     slides[where] = _joined([slide.some(slice(0, at)), found, slide.some(slice(at + foreign, None))])
-    return Case(organ, lesion, tuple(slides))
+    return Case(organ, lesion, tuple(slides), where + 1 if lesion else None)
 
 
 def _of_one(given: Sequence[Patches], rng: np.random.Generator, patches: int, what: str) -> Patches:

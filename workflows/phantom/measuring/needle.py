@@ -32,12 +32,16 @@ class Reading:
 
     Attributes:
         diseased: some lesion is named.
+        on_its_slide: one is, on the slide that shows it.
+        false_slides: slides that one is named on, and show none.
         exact: the right diagnosis with its grade, and no other.
         said: all diagnoses.
         tokens: input tokens over all sequences.
     """
 
     diseased: bool
+    on_its_slide: bool
+    false_slides: int
     exact: bool
     said: tuple[str, ...]
     tokens: int
@@ -94,13 +98,24 @@ def _answer(
     return said_in_draft(draft, names), draft.logprob or -np.inf, (draft.plan or plan).tokens
 
 
+_LESIONS = {lesion.text for organ in ORGANS for lesion in organ.lesions}
+
+
 def _diseased(said: Said) -> bool:
-    return bool({lesion.text for organ in ORGANS for lesion in organ.lesions} & set(said.diagnoses))
+    return bool(_LESIONS & set(said.diagnoses))
 
 
 def _reading(said: Said, case: Case, tokens: int) -> Reading:
     truth = case.lesion.text if case.lesion else case.organ.benign.text
-    return Reading(_diseased(said), said.diagnoses == (truth,), said.diagnoses, tokens)
+    called = {n for text, _, slides in said.findings if text in _LESIONS for n in slides}
+    return Reading(
+        _diseased(said),
+        case.shown_on in called,
+        len(called - {case.shown_on}),
+        said.diagnoses == (truth,),
+        said.diagnoses,
+        tokens,
+    )
 
 
 def read_from_files(model: ModelSettings, case: Case, bank: Bank, work: Path) -> Reading:
