@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Gemma3ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from reporters.attention import CHUNKED
 from reporters.memory import Memory, memory_bytes
 from reporters.prefill import chunks, image_numbers, prefill
 from reporters.sequence import Sequence, in_memory, uniform
@@ -66,6 +68,43 @@ def test_patches_of_several_grids_are_read_side_by_side(gemma: Path, writer: Wri
     memory = Memory(writer.model.config.text_config, len(sequence.ids))
     found = prefill(writer.model, sequence, lambda a, b: flat[starts[a] : starts[b]], memory, most).cpu()
     assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("most", [7, 50, 10_000])
+def test_positions_of_global_layers_count_on_from_chunk_to_chunk(gemma_with_positions: Path, most: int) -> None:
+    writer = Writer(find_checkpoint(str(gemma_with_positions)), "float32")
+    sequence, features = writer.grammar.sequence(uniform([20, 13], 4), "Describe."), rows(33, 4)
+    wanted = whole(gemma_with_positions, sequence, features)[-1]
+    memory = Memory(writer.model.config.text_config, len(sequence.ids))
+    found = prefill(writer.model, sequence, in_memory(features), memory, most).cpu()
+    assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_no_mask_reaches_attention_and_logits_are_of_the_last_token_alone(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, tokens: int
+) -> None:
+    masks, shapes = [], []
+    plain, forward = ALL_ATTENTION_FUNCTIONS[CHUNKED], writer.model.forward
+
+    def watched(module, query, key, value, attention_mask, **rest):  # type: ignore[no-untyped-def]
+        masks.append(attention_mask)
+        return plain(module, query, key, value, attention_mask, **rest)
+
+    def told(*args: object, **kwargs: object) -> object:
+        out = forward(*args, **kwargs)
+        shapes.append(out.logits.shape[1])
+        return out
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, CHUNKED, watched)
+    monkeypatch.setattr(writer.model, "forward", told)
+    sequence = writer.grammar.sequence(uniform([60], tokens), "Describe.")
+    memory = Memory(writer.model.config.text_config, len(sequence.ids))
+    prefill(writer.model, sequence, in_memory(rows(60, tokens)), memory, 32)
+    assert len(shapes) > 1
+    assert set(shapes) == {1}
+    assert len(masks) == len(shapes) * writer.model.config.text_config.num_hidden_layers
+    assert all(mask is None for mask in masks)
 
 
 @given(st.lists(st.integers(0, 6), max_size=12), st.integers(1, 9))

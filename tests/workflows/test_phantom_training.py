@@ -14,6 +14,7 @@ from reporters.training.writer import WriterTrainer
 from tests.workflows.conftest import SMALL, digest
 from workflows.phantom.drawing.cohort import MAX_SLIDES, draw_case, write_cases
 from workflows.phantom.drawing.contents import CONTENTS, artefact, mimic_of
+from workflows.phantom.drawing.pool import pool_specs
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 from workflows.phantom.seeds import case_seed
 from workflows.phantom.training.examples import examples
@@ -108,7 +109,7 @@ def test_lessons_may_be_large_and_mix_two_grids(learnt: list[LearntSlide]) -> No
 
 def test_focal_lesions_may_be_a_single_patch(learnt: list[LearntSlide]) -> None:
     lessons = Lessons(learnt, 3)
-    parts = [lessons.part(4, (1,), most=40) for _ in range(60)]
+    parts = [lessons.part(4, (1,), most=40, shrunk=0.5) for _ in range(60)]
     sizes = Counter(sum(patch.mean() > 4 for patch in patches) for lesson in parts for patches in lesson.tokens)
     assert sizes[1] > 5
     assert sizes[2] > sizes[1]
@@ -125,6 +126,15 @@ def test_streams_of_one_shape_have_batches_of_one_size(learnt: list[LearntSlide]
         }
         alike += [lesson.text for lesson in batch] == [lesson.text for lesson in beside]
     assert alike < 10
+
+
+def test_a_larger_pool_holds_a_smaller_one_and_faint_lesions_are_faint() -> None:
+    small, large = pool_specs("train", 1, 1), pool_specs("train", 1, 1, faint=1, workers=2)
+    known = {spec.seed: spec for spec in large}
+    assert all(known.pop(spec.seed) == spec for spec in small)
+    assert len(known) == sum(len(organ.lesions) for organ in ORGANS)
+    assert all(0.3 <= spec.contrast <= 0.8 for spec in known.values())
+    assert all(spec.contrast >= 0.8 for spec in small)
 
 
 def test_concluding_is_learnt_from_given_lines() -> None:

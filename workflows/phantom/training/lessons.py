@@ -35,8 +35,6 @@ _SLIDES, _MOST_PARTS = {1: 40, 4: 24}, 12
 """Slides in a batch by tokens per patch, and parts at the most."""
 _FEW = 14
 """Fewer benign patches than this are added to those of a lesion, as on the slides of the pool."""
-_SHRUNK = 0.5
-"""Share of focal lesions of which some patches are left out, down to a single one."""
 _MIXED, _FINE, _LESION_FINE = 0.2, (0.0, 0.5), 0.7
 """Share of batches with patches that mix two T, range of the share read at the finer, and that of lesion patches."""
 _NOISE = 0.06
@@ -95,7 +93,13 @@ class Lessons:
                 self._bank.lesion.setdefault(key, []).append(slide)
 
     def part(
-        self, slides: int, grids: tuple[int, ...], composed: bool = True, most: int = _FEW, first: int = 1
+        self,
+        slides: int,
+        grids: tuple[int, ...],
+        composed: bool = True,
+        most: int = _FEW,
+        first: int = 1,
+        shrunk: float = 0.0,
     ) -> TrainingCase:
         """A part of so many slides, with fewer than `most` benign patches composed to each.
 
@@ -105,13 +109,14 @@ class Lessons:
             composed: or of pool slides as they are, without noise.
             most: benign patches per slide.
             first: number of its first slide.
+            shrunk: share of focal lesions of which some patches are left out, down to a single one.
         """
         organ = ORGANS[self._rng.integers(len(ORGANS))]
         findings = _numbered_from(first, draw_findings(self._rng, organ, slides))
         shown = {n: finding for finding in findings for n in finding.slides}
         tokens, patches, lines = [], [], []
         for n in range(first, first + slides):
-            rows, lesion = self._slide(organ, shown.get(n), composed, most)
+            rows, lesion = self._slide(organ, shown.get(n), composed, most, shrunk)
             fine = self._fine(lesion) if len(grids) > 1 else np.zeros(len(rows), bool)
             pooled = [self._pooled(rows, grid, composed) for grid in grids]
             tokens.append([pooled[int(k)][i] for i, k in enumerate(fine)])
@@ -152,7 +157,7 @@ class Lessons:
         return TrainingCase((), text, given=given)
 
     def _slide(
-        self, organ: Organ, shown: PartFinding | None, composed: bool, most: int
+        self, organ: Organ, shown: PartFinding | None, composed: bool, most: int, shrunk: float
     ) -> tuple[Rows, NDArray[np.bool_]]:
         """Tokens of one slide and which of its patches show the lesion."""
         rng = self._rng
@@ -164,7 +169,7 @@ class Lessons:
         least = len(lesion)
         if shown and shown.extent == "extensive":
             least = min(least, EXTENSIVE_PATCHES)
-        elif shown and rng.random() < _SHRUNK:
+        elif shown and rng.random() < shrunk:
             least = 1
         if least < len(lesion):
             some = int(rng.integers(least, len(lesion) + 1))
@@ -218,16 +223,15 @@ class Lessons:
             if shapes.random() < cycle.large:
                 largest = cycle.patches[GRIDS.index(grid)]
                 patches = int(shapes.integers(largest // 4, largest + 1))
-                yield [
-                    self.part(
-                        slides, some, most=max(patches // slides, _FEW + 1), first=self._first(slides, cycle.anywhere)
-                    )
-                ]
+                each, first = max(patches // slides, _FEW + 1), self._first(slides, cycle.anywhere)
+                yield [self.part(slides, some, most=each, first=first, shrunk=cycle.shrunk)]
                 continue
             # parts of about the same length waste no padding
             size = min(_MOST_PARTS, max(3, _SLIDES[min(grid, 4)] // slides))
             sizes = [int(shapes.integers(slides, min(slides + 1, most) + 1)) for _ in range(size)]
-            yield [self.part(count, some, first=self._first(count, cycle.anywhere)) for count in sizes]
+            yield [
+                self.part(count, some, first=self._first(count, cycle.anywhere), shrunk=cycle.shrunk) for count in sizes
+            ]
 
     def _first(self, slides: int, anywhere: float) -> int:
         """Number of a part's first slide; the last one is as often `MAX_SLIDES` as parts are large."""

@@ -18,6 +18,7 @@ class Cycle:
         large: share of the others that is one part of many patches.
         patches: of those parts at the most, at T = 1 and 4.
         anywhere: share of parts whose slides count from any number.
+        shrunk: share of focal lesions of which some patches are left out, down to a single one.
     """
 
     steps: int
@@ -27,6 +28,7 @@ class Cycle:
     large: float = 0.1
     patches: tuple[int, int] = (480, 200)
     anywhere: float = 0.5
+    shrunk: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,6 @@ class Recipe:
         Cycle(2000, 6e-4, (60, 44, 0)),
         Cycle(2000, 6e-4, (160, 60, 0)),
         Cycle(3000, 6e-4, (200, 80, 0), texts=2, anywhere=0.3),
-        Cycle(5000, 6e-4, (200, 80, 16), large=0.3, patches=(2400, 700), anywhere=0.4),
     )
     """Parts grow over the first two fifths of the first cycle."""
     exam: int = 200
@@ -62,7 +63,7 @@ QUICK = Recipe(
     views=1,
     writer=(
         Cycle(16, 1e-3, (1, 2, 0), texts=3, large=0.25, anywhere=0.0),
-        Cycle(8, 6e-4, (2, 2, 1), texts=3, large=0.25, patches=(30, 20)),
+        Cycle(8, 6e-4, (2, 2, 0), texts=3, large=0.25, patches=(30, 20), shrunk=0.5),
     ),
     exam=4,
 )
