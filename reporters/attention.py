@@ -107,9 +107,11 @@ def _products(query: Tensor, key: Tensor) -> Tensor:
 def _sums(weights: Tensor, value: Tensor) -> Tensor:
     """(B, H, n, L) times (B, H, L, d): (B, H, n, d)."""
     whole = value.shape[2] // _STRETCH
+    if not whole:
+        return weights @ value
     split = whole * _STRETCH
     found = weights[..., split:] @ value[:, :, split:]
-    for at in np.ndindex(*(value.shape[:2] if whole else (0,))):
+    for at in np.ndindex(*value.shape[:2]):
         shares = weights[at][:, :split].view(-1, whole, _STRETCH).movedim(1, 0)
         values = value[at][:split].view(whole, _STRETCH, -1)
         found[at] += (shares @ values).float().sum(0).to(value.dtype)
@@ -173,16 +175,23 @@ def _of_past(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Itera
     """All of the past, by the kernels behind `scaled_dot_product_attention`, which hides the log-sum-exp."""
     past = key.shape[2]
     whole = past // _PAST * _PAST if query.dtype != torch.float32 and _planning(query.device) else 0
-    chunk = query.shape[2]
-    # a power of two, so that few shapes are planned
-    padded = functional.pad(query, (0, 0, 0, (1 << (chunk - 1).bit_length()) - chunk))
-    for i in range(0, whole, _PAST):
-        found = torch.ops.aten._scaled_dot_product_cudnn_attention(
-            padded, key[:, :, i : i + _PAST], value[:, :, i : i + _PAST], None, True, 0.0, False, False, scale=scaling
-        )
-        yield _found(query, found)
+    if whole:
+        yield from _planned(query, key[:, :, :whole], value[:, :, :whole], scaling)
     if past > whole:
         yield _unmasked(query, key[:, :, whole:], value[:, :, whole:], scaling)
+
+
+def _planned(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Iterator[Seen]:
+    """By cuDNN, so many keys at a time, and as many queries as a power of two: few shapes are planned."""
+    chunk = query.shape[2]
+    padded = functional.pad(query, (0, 0, 0, (1 << (chunk - 1).bit_length()) - chunk))
+    for keys, values in zip(torch.split(key, _PAST, 2), torch.split(value, _PAST, 2), strict=True):
+        yield _found(
+            query,
+            torch.ops.aten._scaled_dot_product_cudnn_attention(
+                padded, keys, values, None, True, 0.0, False, False, scale=scaling
+            ),
+        )
 
 
 @cache

@@ -48,9 +48,9 @@ def draft_part(
 
 
 _Read = tuple[Draft, list[PatchPlace]]
+"""What was written about a window, and where its patches lie."""
 _GAP = 16
 """Patches that are read along with those on either side rather than in two reads."""
-"""What was written about a window, and where its patches lie."""
 
 
 @dataclass

@@ -191,7 +191,7 @@ class DirectReader:
             return None
         # asked before reading: an offset of 64 bits may be more than the system takes for one
         if not count or offset + count > self._file_bytes:
-            raise UndecodableRegion(f"tile {index} lies outside the file")
+            raise UndecodableRegion(f"tile {index} has no bytes, or lies outside the file")
         if count > _MOST_BYTES * math.prod(tiling.tile):
             raise UndecodableRegion(f"tile {index} is said to take {count:,} bytes, more than its pixels do")
         data = self._bytes(index, offset, count)

@@ -35,7 +35,8 @@ class Cycle:
 class Recipe:
     """Sizes of a training run; the defaults are those of the shipped checkpoint, which was not made in one go.
 
-    Its tower and first cycles are of an earlier day (`docs/decisions/0013-phantom-3.md`).
+    Its tower and first cycles are of an earlier day (`docs/decisions/0013-phantom-3.md`), and parts of many patches had
+    at most four slides then.
     """
 
     lesion_sheets: int = 2600
