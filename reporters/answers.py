@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from reporters.agreement import agreement
 from reporters.evidence import PatchPlace, attended, attention_shares, in_turn
 from reporters.parse import Conclusion, Lines, Span, parse_lines, plain, sentences
 from reporters.plan import PartPlan, Window
@@ -26,6 +27,8 @@ class PartDraft:
     unparsed: tuple[str, ...] = ()
     logprob: float | None = None
     """Of everything that was written about the part; None when nothing was."""
+    agreement: float | None = None
+    """See `reporters.agreement`; over everything that was written about the part."""
     plan: PartPlan | None = None
     """How it was read in the end; None when it was not."""
     truncated: bool = False
@@ -52,8 +55,9 @@ def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most:
     diagnosis = tuple(_concluded(c, names, findings, most) for c in lines.conclusions)
     remarks = (*_contradictions(lines, names), *_looked_elsewhere(draft, lines, names, places))
     return PartDraft(
-        diagnosis, None, lines.specimen, tuple(findings), remarks, unparsed, draft.logprob, truncated=draft.truncated
-    )
+        diagnosis, None, lines.specimen, tuple(findings), remarks, unparsed,
+        logprob=draft.logprob, agreement=agreement(draft), truncated=draft.truncated,
+    )  # fmt: skip
 
 
 def _concluded(said: Conclusion, names: Sequence[str], findings: Sequence[Finding], most: int) -> Sentence:

@@ -33,6 +33,8 @@ class Calibration(BaseModel):
     """Arithmetic of encoder and writer."""
     deviations: tuple[str, ...] = ()
     """What its plans did otherwise than the checkpoint was made for."""
+    samples: int = 0
+    """Drawn beside each answer."""
     most_slides: int
     """Of the parts it was fitted on: longer answers are less likely, right or wrong."""
     parts: int

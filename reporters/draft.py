@@ -10,6 +10,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from reporters.agreement import agreement, of_all
 from reporters.answers import PartDraft, cut_note, from_lines, from_text
 from reporters.evidence import PatchPlace
 from reporters.instructions import instruction_for
@@ -38,7 +39,8 @@ def draft_part(
     places = {slide: _places(store) for slide, store in patches.items()}
     progress = _Progress(part.title, len(plan.windows) + bool(plan.second_look))
     if plan.second_look:
-        ((draft, seen),) = _read(plan, instruction, writer, places, tokens, settings, progress)
+        once = settings.model_copy(update={"samples": 0})
+        ((draft, seen),) = _read(plan, instruction, writer, places, tokens, once, progress)
         weights = _looked_at(draft, seen)
         plan = look_again(plan, weights, writer.profile, writer.grammar, instruction, settings)
     read = _read(plan, instruction, writer, places, tokens, settings, progress)
@@ -83,7 +85,8 @@ def _read(
         where = [[places[share.slide][i] for i in share.patches] for share in window.slides]
         written = [[place.mm for place in slide] for slide in where] if plan.coordinates else None
         sequence = grammar.sequence(plan.grids(window), instruction, places=written)
-        draft = writer.write(sequence, window_tokens(plan, window, tokens), settings.max_new_tokens)
+        read_tokens = window_tokens(plan, window, tokens)
+        draft = writer.write(sequence, read_tokens, settings.max_new_tokens, settings.samples or 0, settings.seed)
         read.append((draft, [place for slide in where for place in slide]))
     return read
 
@@ -129,10 +132,14 @@ def _draft_text(
 
 
 def _with_windows(merged: PartDraft, read: Sequence[_Read]) -> PartDraft:
-    """A merged draft is as likely as its own text and those of all windows it rests on."""
+    """A merged draft is as likely, and as sure, as its own text and those of all windows it rests on."""
     if merged.logprob is None:
         return merged
-    return replace(merged, logprob=merged.logprob + sum(draft.logprob for draft, _ in read))
+    return replace(
+        merged,
+        logprob=merged.logprob + sum(draft.logprob for draft, _ in read),
+        agreement=of_all([merged.agreement, *(agreement(draft) for draft, _ in read)]),
+    )
 
 
 def _places(store: PatchStore) -> list[PatchPlace]:

@@ -10,6 +10,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from wsi_pipeline.models.checkpoint import BYTES
 
+Mark = tuple[int, Tensor | None, Tensor | None]
+"""Of a layer: how much it has seen, its keys and values. Nothing is ever written into what lies before a mark."""
+
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped
     """Keys and values of one layer; what a forward pass adds counts from `commit` on, so that it can be tried again."""
@@ -25,6 +28,14 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped
 
     def discard(self) -> None:
         self._new = 0
+
+    def mark(self) -> Mark:
+        """What `rewind` comes back to; no room is taken for it."""
+        return self.seen, self.keys, self.values
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget what was committed since `mark`."""
+        self.seen, self.keys, self.values = mark
 
     def get_seq_length(self) -> int:
         return self.seen
@@ -136,6 +147,15 @@ class Memory(Cache):  # type: ignore[misc]
         for layer in self.layers:
             layer.discard()
         return whole
+
+    def mark(self) -> list[Mark]:
+        """Where `rewind` comes back to."""
+        return [layer.mark() for layer in self.layers]
+
+    def rewind(self, mark: list[Mark]) -> None:
+        """Forget everything that came after `mark`, so that another answer can follow the same input."""
+        for layer, before in zip(self.layers, mark, strict=True):
+            layer.rewind(before)
 
     def stored(self) -> int:
         """Bytes of keys and values."""

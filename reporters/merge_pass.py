@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from reporters.agreement import agreement, of_all
 from reporters.answers import PartDraft, cut_note, inherited
 from reporters.evidence import in_turn
 from reporters.instructions import merge_instruction
@@ -83,6 +84,7 @@ def in_rounds(part: Part, told: Sequence[Told], writer: Writer, settings: Report
         findings=_uncited(told, {i for sentence in last.diagnosis for i in sentence.cites}),
         unparsed=tuple(text for draft in passes for text in draft.unparsed),
         logprob=sum(draft.logprob or 0.0 for draft in passes),
+        agreement=of_all(draft.agreement for draft in passes),
         truncated=any(draft.truncated for draft in passes),
     )
 
@@ -106,7 +108,8 @@ def _asked(part: Part, group: Sequence[Told], writer: Writer) -> Input:
 
 def _one_pass(part: Part, group: Sequence[Told], writer: Writer, settings: ReportSettings) -> PartDraft:
     """Sentences inherit the evidence of what they cite."""
-    draft = writer.write(_asked(part, group, writer), None, settings.max_new_tokens)
+    asked = _asked(part, group, writer)
+    draft = writer.write(asked, None, settings.max_new_tokens, settings.samples or 0, settings.seed)
     lines = parse_lines(draft.text) if writer.profile.answer == "lines" else None
     known = {told.finding.id: told for told in group}
     diagnosis = []
@@ -131,6 +134,7 @@ def _one_pass(part: Part, group: Sequence[Told], writer: Writer, settings: Repor
         remarks=_resting_on_nothing(diagnosis),
         unparsed=rest,
         logprob=draft.logprob,
+        agreement=agreement(draft),
         truncated=draft.truncated,
     )
 

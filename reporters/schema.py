@@ -113,6 +113,8 @@ class PartReport(_Data):
     """None: not calibrated for this model, plan and domain."""
     logprob: float | None
     """Logarithm of the probability of the answer, word by word: what a calibration is fitted on, no confidence."""
+    agreement: float | None = None
+    """Share of answers drawn at random that conclude the same; None where none were drawn, or for free text."""
     completeness: Completeness
     plan: PartPlan | None
     unparsed: tuple[str, ...] = ()

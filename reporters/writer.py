@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +17,9 @@ from reporters.profiles import Profile, find_profile
 from reporters.sequence import Grammar, ReadTokens, Sequence
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import Checkpoint, pick_device
+
+if TYPE_CHECKING:
+    from reporters.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Draft:
         attention: (n, patches) share of the global layers' attention that each token paid to each patch when
             it was chosen, heads and layers averaged; None when the checkpoint has no global layer.
         truncated: the longest allowed text was reached before its end.
+        samples: other answers, drawn at random as likely as the checkpoint holds them to be.
     """
 
     text: str
@@ -37,6 +43,7 @@ class Draft:
     logprob: float
     attention: NDArray[np.float32] | None
     truncated: bool
+    samples: tuple[str, ...] = ()
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -109,7 +116,9 @@ class Writer:
         self._ends.add(self.tokenizer.convert_tokens_to_ids(self.profile.end))
 
     @torch.inference_mode()
-    def write(self, sequence: Sequence, tokens: ReadTokens | None, max_new_tokens: int) -> Draft:
+    def write(
+        self, sequence: Sequence, tokens: ReadTokens | None, max_new_tokens: int, samples: int = 0, seed: int = 0
+    ) -> Draft:
         """Read `sequence` with the tokens of its patches and write greedily.
 
         The prompt is read in chunks; from its last token on, the explicit kind of attention runs, which tells where
@@ -119,32 +128,56 @@ class Writer:
             sequence: token ids.
             tokens: of its patches; None for text only.
             max_new_tokens: longest answer.
+            samples: how many other answers to draw from the model's own probabilities; the input is read once.
+            seed: of these draws.
         """
-        from reporters.attention import LOOKING
+        from reporters.attention import CHUNKED, LOOKING
         from reporters.memory import Memory
         from reporters.prefill import prefill
 
         memory = Memory(self.model.config.text_config, len(sequence.ids) + max_new_tokens)
         prefill(self.model, sequence.but_last(), tokens, memory)
-        patches = len(sequence.grids)
-        self.model.set_attn_implementation({"text_config": LOOKING})
-        token, written, rows, truncated = torch.from_numpy(sequence.ids[None, -1:]).to(self.device), [], [], True
+        read = memory.mark()
         soft = torch.from_numpy(sequence.soft).to(self.device)
-        logprob = 0.0
-        for _ in range(max_new_tokens):
-            step = self.model(input_ids=token, past_key_values=memory, use_cache=True, output_attentions=bool(patches))
+        look = partial(self._attention, soft=soft, grids=sequence.grids) if len(sequence.grids) else None
+        self.model.set_attn_implementation({"text_config": LOOKING})
+        answer = self._answer(sequence, memory, max_new_tokens, _likeliest, look if self._global else None)
+        self.model.set_attn_implementation({"text_config": CHUNKED})
+        random, drawn = torch.Generator().manual_seed(seed), []
+        for _ in range(samples):
+            memory.rewind(read)
+            other = self._answer(sequence, memory, max_new_tokens, partial(_by_chance, random=random))
+            drawn.append(self._text(other.ids))
+        return Draft(
+            text=self._text(answer.ids),
+            ids=np.array(answer.ids, np.int64),
+            ends=np.array([len(self._text(answer.ids[: k + 1])) for k in range(len(answer.ids))]),
+            logprob=answer.logprob,
+            attention=np.stack(answer.rows) if answer.rows else None,
+            truncated=answer.truncated,
+            samples=tuple(drawn),
+        )
+
+    def _answer(
+        self, sequence: Sequence, memory: Memory, most: int, choose: _Choose, look: _Look | None = None
+    ) -> _Answer:
+        """Word by word behind a sequence that is in memory but for its last token."""
+        token, logprob = int(sequence.ids[-1]), 0.0
+        ids: list[int] = []
+        rows: list[NDArray[np.float32]] = []
+        for _ in range(most):
+            given = torch.tensor([[token]], device=self.device)
+            step = self.model(input_ids=given, past_key_values=memory, use_cache=True, output_attentions=bool(look))
             memory.commit()
-            likely, token = step.logits[:, -1:].float().log_softmax(-1).max(-1)
-            logprob += float(likely)
-            if int(token) in self._ends:
-                truncated = False
-                break
-            written.append(int(token))
-            if patches and self._global:
-                rows.append(self._attention(step.attentions, soft, sequence.grids))
-        attention = np.stack(rows) if rows else None
-        text = self.tokenizer.decode(written, skip_special_tokens=True)
-        return Draft(text, np.array(written, np.int64), self._token_ends(written), logprob, attention, truncated)
+            likely = step.logits[0, -1].float().log_softmax(-1)
+            token = choose(likely)
+            logprob += float(likely[token])
+            if token in self._ends:
+                return _Answer(ids, logprob, rows, truncated=False)
+            ids.append(token)
+            if look:
+                rows.append(look(step.attentions))
+        return _Answer(ids, logprob, rows, truncated=True)
 
     @torch.inference_mode()
     def logprobs(self, sequence: Sequence, tokens: ReadTokens | None, answer: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -165,6 +198,30 @@ class Writer:
         rows = torch.stack([layers[i][0, :, -1, :].float().mean(0) for i in self._global]).mean(0)
         return np.asarray(np.add.reduceat(rows[soft].cpu().numpy(), grids.cumsum() - grids), np.float32)
 
-    def _token_ends(self, written: list[int]) -> NDArray[np.int64]:
-        decode = self.tokenizer.decode
-        return np.array([len(decode(written[: k + 1], skip_special_tokens=True)) for k in range(len(written))])
+    def _text(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Tokens without the one that ends them, how likely all were, and where each looked."""
+
+    ids: list[int]
+    logprob: float
+    rows: list[NDArray[np.float32]]
+    truncated: bool
+
+
+_Choose = Callable[[Tensor], int]
+"""A token, by the log-probabilities of all."""
+_Look = Callable[[Any], NDArray[np.float32]]
+"""From the attention of all layers to that on each patch."""
+
+
+def _likeliest(likely: Tensor) -> int:
+    return int(likely.argmax())
+
+
+def _by_chance(likely: Tensor, random: torch.Generator) -> int:
+    # on the CPU, whose generator draws the same everywhere
+    return int(torch.multinomial(likely.exp().cpu(), 1, generator=random))

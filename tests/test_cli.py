@@ -1,9 +1,12 @@
 """Every command, as a user types it."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +14,33 @@ import pytest
 from PIL import Image
 
 from tests.conftest import MakeSlide
+from wsi_pipeline.cli import main
 
 
-def wsi(*arguments: object, check: int | None = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "wsi_pipeline", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
-    if check is not None:
-        assert done.returncode == check, done.stderr + done.stdout
+@dataclass(frozen=True)
+class Done:
+    stdout: str
+    stderr: str
+
+
+def wsi(*arguments: object, check: int = 0) -> Done:
+    """The command in this process: what it prints, once its exit code is as expected."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["wsi-pipeline", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    done = Done(out.getvalue(), err.getvalue())
+    assert code == check, done.stderr + done.stdout
     return done
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "wsi_pipeline", "run"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Missing option '--out'" in done.stderr
 
 
 def test_help_of_every_command() -> None:

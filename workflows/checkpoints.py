@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from reporters.selection import Choose, at_random
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import UsageError
-from wsi_pipeline.models import Checkpoint, check_fits, check_room, find_checkpoint, pick_device, resolve_dtype
+from wsi_pipeline.models import (
+    Checkpoint,
+    check_fits,
+    check_room,
+    check_tensors,
+    find_checkpoint,
+    pick_device,
+    resolve_dtype,
+)
 from wsi_pipeline.settings import ModelSettings, RunSettings
 
 if TYPE_CHECKING:
@@ -57,10 +65,11 @@ class Model:
         if self.checkpoint and not self._checked:
             assert self.profile
             check_fits(self.checkpoint, self.device, self.dtype)
+            check_tensors(self.checkpoint)
             self._checked = True
 
     def adapt(self, settings: RunSettings) -> RunSettings:
-        """The settings with `native_patches` resolved to the checkpoint's patch size.
+        """The settings with what they leave to the checkpoint: its patch size, the samples of its calibration.
 
         Raises:
             UsageError: there is no checkpoint to ask.
@@ -71,6 +80,10 @@ class Model:
 
             check_asked(self.profile, settings.report)
             self._stretch()
+        if settings.report.samples is None:
+            samples = self.calibration.samples if self.calibration else 0
+            report = settings.report.model_copy(update={"samples": samples})
+            settings = settings.model_copy(update={"report": report})
         if not settings.native_patches:
             return settings
         if self.profile is None:

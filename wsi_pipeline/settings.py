@@ -97,6 +97,9 @@ class ReportSettings(Settings):
     """Whether the place of each patch, in mm from the corner of its slide, is written before it."""
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 512
     """Longest text of one generation."""
+    samples: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Answers drawn at random beside each one written; how many conclude the same goes into confidence. Default as many
+    as the checkpoint's calibration was made with; none without."""
     seed: int = 0
     """Of all random choices."""
     evidence_patches: Annotated[int, Field(ge=0, le=64)] = 4

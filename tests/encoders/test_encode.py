@@ -118,6 +118,23 @@ def test_missing_tensors_are_named(gemma: Path, tmp_path: Path) -> None:
         load_tower(find_checkpoint(str(folder)), "cpu", torch.float32)
 
 
+def test_a_run_refuses_tensors_of_the_writer_that_are_not_there_before_its_first_tile(
+    gemma: Path, tmp_path: Path, make_slide: MakeSlide
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    import wsi_pipeline as wp
+
+    folder = shutil.copytree(gemma, tmp_path / "cut")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(n for n in tensors if "layers.1.mlp.up_proj" in n and "vision" not in n)
+    tensors["left.over"] = tensors.pop(name)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 tensors missing \['layers.1.mlp.up_proj.weight'\], 1 left over \['left"):
+        wp.run(make_slide(), tmp_path / "out", model=str(folder))
+    assert not list(tmp_path.glob("out/**/*.zarr"))
+
+
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "neither", "./gone"])
 def test_a_model_that_is_nowhere_is_refused_with_the_ways_on(name: str) -> None:
     with pytest.raises(ModelError, match=r"licence.*--model none"):

@@ -121,8 +121,8 @@ def test_lines_about_what_is_not_known_are_left_out_of_the_prompt() -> None:
 
 def test_a_second_look_is_fine_where_the_first_one_looked() -> None:
     class Looking(Told):
-        def write(self, sequence, tokens, longest):  # type: ignore[no-untyped-def]
-            draft = super().write(sequence, tokens, longest)
+        def write(self, sequence, tokens, longest, samples, seed):  # type: ignore[no-untyped-def]
+            draft = super().write(sequence, tokens, longest, samples, seed)
             self.read.append((sequence.grids.tolist(), tokens(0, len(sequence.grids)).shape))
             looked = np.zeros_like(draft.attention)
             looked[:, [1, 5]] = 0.5  # the second patch of slide 1, the third of slide 2
@@ -142,9 +142,9 @@ def test_a_second_look_is_fine_where_the_first_one_looked() -> None:
 
 def test_places_are_written_and_tokens_come_in_the_order_of_the_plan() -> None:
     class Reading(Told):
-        def write(self, sequence, tokens, longest):  # type: ignore[no-untyped-def]
+        def write(self, sequence, tokens, longest, samples, seed):  # type: ignore[no-untyped-def]
             self.read = tokens(0, len(sequence.grids))[:, 0].tolist()
-            return super().write(sequence, tokens, longest)
+            return super().write(sequence, tokens, longest, samples, seed)
 
     writer = Reading("Slide 1: Normal\nColon, biopsy;\n- Normal")
     patches, _ = stored(["s0"])

@@ -66,6 +66,15 @@ def test_windows_of_lines_are_merged_without_the_names_of_slides() -> None:
     assert (everywhere.cites, everywhere.seen_on) == (("F1", "F2"), ())
 
 
+def test_a_merged_answer_is_as_sure_as_all_that_it_rests_on() -> None:
+    one = "Slide 1: Cancer; focal\nColon, biopsy;\n- Cancer; focal; slide 1"
+    two = "Slide 1: Normal\nColon, biopsy;\n- Normal"
+    writer = Told(one, two, "Colon, biopsy;\n- Cancer; focal [F1]")
+    writer.doubted = (two,)
+    assert drafted(writer, windows=True, samples=4).agreement == 0.5
+    assert drafted(Told(one, two, "Colon, biopsy;\n- Cancer; focal [F1]"), windows=True).agreement is None
+
+
 def test_groups_tell_the_slides_that_their_own_answers_named() -> None:
     one = "Slide 1: Normal\nSlide 2: Cancer; focal\nColon, biopsy;\n- Cancer; focal; slide 2"
     two = "Slide 1: Cancer; focal\nSlide 2: Normal\nColon, biopsy;\n- Cancer; focal; slide 1"

@@ -24,19 +24,22 @@ class Told:
     """Writes its answers one after the other, looking at all patches with weights that are given or nearly alike."""
 
     looks: tuple[float, ...] = ()
+    doubted: tuple[str, ...] = ()
+    """Of these answers only every second sample says the same."""
 
     def __init__(self, *answers: str, answer: str = "lines", merge: str | None = PROFILE.merge_prompt) -> None:
         self.profile = PROFILE.model_copy(update={"answer": answer, "merge_prompt": merge})
         self.grammar = Grammar(Letters(), self.profile, 901, 902, 903)
         self.answers, self.asked = list(answers), []
 
-    def write(self, sequence, tokens, longest):  # type: ignore[no-untyped-def]
+    def write(self, sequence, tokens, longest, samples, seed):  # type: ignore[no-untyped-def]
         text = self.answers.pop(0)
         self.asked.append("".join(chr(i) for i in sequence.ids if i < 900))
         patches = len(sequence.grids)
         weights = np.array(self.looks or np.linspace(0.1, 0.2, patches), np.float32)
         attention = np.tile(weights, (len(text), 1)) if patches else None
-        return Draft(text, np.zeros(len(text), np.int64), np.arange(1, len(text) + 1), -0.5, attention, False)
+        drawn = tuple("" if text in self.doubted and n % 2 else text for n in range(samples))
+        return Draft(text, np.zeros(len(text), np.int64), np.arange(1, len(text) + 1), -0.5, attention, False, drawn)
 
 
 def stored(names):  # type: ignore[no-untyped-def]
@@ -48,7 +51,7 @@ def stored(names):  # type: ignore[no-untyped-def]
 
 
 def drafted(  # type: ignore[no-untyped-def]
-    writer: Told, slides: int = 2, windows: bool = False, part: Part | None = None, groups: int = 1
+    writer: Told, slides: int = 2, windows: bool = False, part: Part | None = None, groups: int = 1, samples: int = 0
 ):  # type: ignore[no-untyped-def]
     names = [f"s{i}" for i in range(slides)]
     shares = [SlideShare(slide=n, patches=(0, 1, 2)) for n in names]
@@ -59,5 +62,5 @@ def drafted(  # type: ignore[no-untyped-def]
         patches_found=3 * slides, patches_read=3 * slides,
         windows=tuple(Window(slides=tuple(g), tokens=9) for g in parted),
     )  # fmt: skip
-    rules = ReportSettings(max_new_tokens=50)
+    rules = ReportSettings(max_new_tokens=50, samples=samples)
     return draft_part(part or Part(None, ()), plan, writer, *stored(names), rules)  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ def test_the_same_work_elsewhere_has_the_same_content(
 ) -> None:
     out, outcomes = finished
     cases = wp.find_cases(phantom_cases)
-    run(cases, tmp_path, RunSettings(model=PHANTOM.model, machine={"workers": 2, "batch_size": 16}))  # type: ignore[arg-type]
+    run(cases, tmp_path, RunSettings(model=PHANTOM.model, machine={"workers": 2, "batch_size": 5}))  # type: ignore[arg-type]
     for outcome in outcomes:
         a, b = (
             json.loads((root / "cases" / outcome.case / str(outcome.report) / "report.json").read_text())
@@ -57,7 +57,7 @@ CHANGES = {
     },
     "model": {"name": None, "revision": "other", "dtype": "bfloat16", "context_tokens": 16_000},
     "report": {
-        "leave_out": ("dark",), "plan": "windows", "max_patches": 5, "select": "farthest", "max_new_tokens": 300,
+        "leave_out": ("dark",), "plan": "windows", "samples": 3, "max_patches": 5, "select": "farthest", "max_new_tokens": 300,
         "seed": 7, "evidence_patches": 2, "allow_incomplete": True, "domain": "here",
         "tokens_per_patch": 1, "fine_patches": 9, "zoom": "novelty",
         "order": "random", "slide_markers": False, "coordinates": True,

@@ -8,5 +8,6 @@ from wsi_pipeline.models.checkpoint import (
     pick_device,
     resolve_dtype,
 )
+from wsi_pipeline.models.tensors import check_tensors
 
-__all__ = ["Checkpoint", "check_fits", "check_room", "find_checkpoint", "pick_device", "resolve_dtype"]
+__all__ = ["Checkpoint", "check_fits", "check_room", "check_tensors", "find_checkpoint", "pick_device", "resolve_dtype"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -63,15 +64,20 @@ class Checkpoint:
         return sorted(self.folder.glob("*.safetensors"))
 
     @cached_property
-    def parameters(self) -> int:
-        """Number of parameters, from the headers of the weight files."""
-        total = 0
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of its tensors, by their names, from the headers of the weight files."""
+        shapes: dict[str, tuple[int, ...]] = {}
         for file in self.weight_files:
             try:
-                total += _numel(file)
+                shapes |= _shapes(file)
             except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
                 raise _damaged(self.name, file.name, error) from None
-        return total
+        return shapes
+
+    @property
+    def parameters(self) -> int:
+        """How many."""
+        return sum(map(math.prod, self.shapes.values()))
 
 
 def find_checkpoint(name: str, revision: str | None = None, download: bool = True) -> Checkpoint:
@@ -243,17 +249,14 @@ def _damaged(name: str, file: str, error: Exception) -> ModelError:
     return ModelError(f"model {name!r}", cause, "download or save the checkpoint again")
 
 
-def _numel(file: Path) -> int:
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         if size > file.stat().st_size:
             raise ValueError("header longer than the file")
         header = json.loads(stream.read(size))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            count = 1
-            for length in tensor["shape"]:
-                count *= length
-            total += count
-    return total
+    return {
+        name: tuple(int(length) for length in tensor["shape"])
+        for name, tensor in header.items()
+        if name != "__metadata__"
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -68,7 +68,14 @@ class PoolSlide:
         return self.organ.diagnosis(self.spec.foci[0].diagnosis) if self.spec.foci else self.organ.benign
 
 
-def pool_specs(split: Split, benign: int, per_lesion: int, faint: int = 0, workers: int = 1) -> list[SlideSpec]:
+def pool_specs(
+    split: Split,
+    benign: int,
+    per_lesion: int,
+    faint: int = 0,
+    workers: int = 1,
+    organs: Sequence[Organ] = ORGANS,
+) -> list[SlideSpec]:
     """`benign` normal slides of every organ, `per_lesion` of every other diagnosis, and `faint` more of each of these.
 
     Half of the lesions are focal; a third show at somewhat less than full contrast, faint ones at much less. Who learns
@@ -78,6 +85,7 @@ def pool_specs(split: Split, benign: int, per_lesion: int, faint: int = 0, worke
     jobs = [
         (split, number, k, organ, diagnosis)
         for number, (organ, diagnosis) in enumerate(kinds)
+        if organ in organs
         for k in (range(benign) if diagnosis == organ.benign else [*range(per_lesion), *_faint(faint)])
     ]
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:

@@ -82,6 +82,7 @@ class Lessons:
     def __init__(self, slides: list[LearntSlide], seed: int, shapes: int = 0) -> None:
         self._rng = np.random.default_rng([seed, 6])
         self._shapes = np.random.default_rng([shapes, 10])
+        self._organs = [organ for organ in ORGANS if any(slide.organ == organ for slide in slides)]
         self._bank = _Bank({}, {}, {})
         for slide in slides:
             if slide.clear.any():
@@ -111,7 +112,7 @@ class Lessons:
             first: number of its first slide.
             shrunk: share of focal lesions of which some patches are left out, down to a single one.
         """
-        organ = ORGANS[self._rng.integers(len(ORGANS))]
+        organ = self._organs[self._rng.integers(len(self._organs))]
         findings = _numbered_from(first, draw_findings(self._rng, organ, slides))
         shown = {n: finding for finding in findings for n in finding.slides}
         tokens, patches, lines = [], [], []
@@ -140,7 +141,7 @@ class Lessons:
 
     def merge(self, windows: int, profile: Profile) -> TrainingCase:
         """The findings of so many windows of one slide each, to be merged into one conclusion that cites them."""
-        organ = ORGANS[self._rng.integers(len(ORGANS))]
+        organ = self._organs[self._rng.integers(len(self._organs))]
         findings = draw_findings(self._rng, organ, windows)
         shown = {n: finding for finding in findings for n in finding.slides}
         specimen = f"{organ.name}, {organ.procedure}"
@@ -151,7 +152,7 @@ class Lessons:
 
     def conclude(self, slides: int) -> TrainingCase:
         """The lines of a part's slides, given, to be concluded from: cheap practice, without any patches."""
-        organ = ORGANS[self._rng.integers(len(ORGANS))]
+        organ = self._organs[self._rng.integers(len(self._organs))]
         text = write_report(organ, slides, draw_findings(self._rng, organ, slides))
         given = text[: text.index(f"{organ.name}, {organ.procedure};")]
         return TrainingCase((), text, given=given)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workflows.phantom.pathology import ORGANS
+
 
 @dataclass(frozen=True)
 class Cycle:
@@ -54,6 +56,8 @@ class Recipe:
     )
     """Parts grow over the first two fifths of the first cycle."""
     exam: int = 200
+    organs: tuple[str, ...] = tuple(organ.name for organ in ORGANS)
+    """Whose slides the writer learns from; the tower always learns all."""
     seed: int = 0
 
 
@@ -67,5 +71,6 @@ QUICK = Recipe(
         Cycle(8, 6e-4, (2, 2, 0), texts=3, large=0.25, patches=(30, 20), shrunk=0.5),
     ),
     exam=4,
+    organs=("Colon",),
 )
 """Runs through every step in a minute or two."""

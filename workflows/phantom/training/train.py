@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from tilers.tile import ALGORITHM as TILING
 from workflows.phantom.drawing.cohort import MAX_SLIDES
 from workflows.phantom.drawing.layout import lay_out, patches_showing
 from workflows.phantom.drawing.pool import PoolSlide, build_pool, pool_specs, shows_lesion, shows_nothing
-from workflows.phantom.pathology import ORGANS, VERSION
+from workflows.phantom.pathology import ORGANS, VERSION, organ_named
 from workflows.phantom.seeds import Split, require
 from workflows.phantom.training.card import model_card
 from workflows.phantom.training.exam import exact_reports, patch_accuracy
@@ -83,7 +83,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     started = time.monotonic()
     pools = _training_pools(work, workers, recipe)
     benign, per_lesion, _faint = recipe.writer[0].slides
-    held_out = _pool(work, "calibration", (max(1, benign // 5), max(2, per_lesion // 10), 0), workers)
+    held_out = _pool(work, "calibration", (max(1, benign // 5), max(2, per_lesion // 10), 0), recipe.organs, workers)
     pooled = time.monotonic()
     tokenizer = build_tokenizer(_all_texts())
     shape = Shape(context=PROFILE.context)
@@ -172,7 +172,9 @@ def _teach_writer(
 
 def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, Any]:
     """What of a recipe decides the weights after so many cycles of the tower, and of the writer."""
-    sizes: dict[str, Any] = {name: getattr(recipe, name) for name in ("seed", "lesion_sheets", "mimic_sheets")}
+    sizes: dict[str, Any] = {
+        name: getattr(recipe, name) for name in ("seed", "organs", "lesion_sheets", "mimic_sheets")
+    }
     sizes["tower"] = recipe.tower[:tower]
     if writer is None:
         return sizes
@@ -212,13 +214,15 @@ def _training_pools(work: Path, workers: int, recipe: Recipe) -> list[list[PoolS
     pools: list[list[PoolSlide]] = []
     for sizes in _pools(recipe.writer):
         known = {slide.spec.seed for pool in pools for slide in pool}
-        pool = _pool(work, "train", sizes, workers)
+        pool = _pool(work, "train", sizes, recipe.organs, workers)
         pools.append([slide for slide in pool if slide.spec.seed not in known])
     return pools
 
 
-def _pool(work: Path, split: Split, sizes: tuple[int, int, int], workers: int) -> list[PoolSlide]:
-    specs = pool_specs(split, *sizes, workers)
+def _pool(
+    work: Path, split: Split, sizes: tuple[int, int, int], organs: Collection[str], workers: int
+) -> list[PoolSlide]:
+    specs = pool_specs(split, *sizes, workers, [organ_named(name) for name in organs])
     require(split, (spec.seed for spec in specs))
     slides = []
     for slide in build_pool(work / split, specs, workers):
