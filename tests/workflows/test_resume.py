@@ -57,8 +57,8 @@ CHANGES = {
     },
     "model": {"name": None, "revision": "other", "dtype": "bfloat16", "context_tokens": 16_000},
     "report": {
-        "leave_out": ("dark",), "plan": "windows", "samples": 3, "max_patches": 5, "select": "farthest", "max_new_tokens": 300,
-        "seed": 7, "evidence_patches": 2, "allow_incomplete": True, "domain": "here",
+        "leave_out": ("dark",), "plan": "windows", "samples": 3, "max_patches": 5, "select": "farthest",
+        "max_new_tokens": 300, "seed": 7, "evidence_patches": 2, "allow_incomplete": True, "domain": "here",
         "tokens_per_patch": 1, "fine_patches": 9, "zoom": "novelty",
         "order": "random", "slide_markers": False, "coordinates": True,
     },
