@@ -13,6 +13,7 @@ import itertools
 import json
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -50,7 +51,7 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
             print(f"\r{len(answers)} of {parts} parts", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     if as_json:
-        print(json.dumps([vars(a) for a in answers], indent=1))
+        print(json.dumps([asdict(a) for a in answers], indent=1))
         return
     silent = sum(a.plan is None for a in answers)
     print(
@@ -59,8 +60,12 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
     print(f"model {machine.model(model)}")
     print(machine.describe())
     right = np.array([a.exact for a in answers])
-    logprob = np.array([a.logprob for a in answers])
-    print(f"exact {right.mean():.3f}; AUROC of the answer's log-probability {_area(logprob, right)}")
+    print(f"exact {right.mean():.3f}")
+    logprob = np.array([a.signs.logprob for a in answers])
+    sure = np.array([-1.0 if a.chance is None else a.chance for a in answers])
+    agreement = np.array([-1.0 if a.signs.agreement is None else a.signs.agreement for a in answers])
+    for name, value in {"confidence": sure, "log-probability": logprob, "agreement of samples": agreement}.items():
+        print(f"AUROC of {name:22} {_area(value, right)}")
     diseased = np.array([a.diseased for a in answers])
     kinds = {f"{slides} slides": np.array([a.slides == slides for a in answers]) for slides in SLIDES}
     kinds["no lesion"] = ~diseased
@@ -68,8 +73,13 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
     for name, here in kinds.items():
         if here.any():
             hits = int(right[here].sum())
-            print(f"  {name:14} {hits:3d} of {here.sum():3d} exact, AUROC {_area(logprob[here], right[here])}")
-    _print_coverage(answers, logprob, right)
+            print(
+                f"  {name:14} {hits:3d} of {here.sum():3d} exact, AUROC of confidence {_area(sure[here], right[here])}"
+            )
+    points = np.array([a.signs.points for a in answers])
+    for name, here in {"names slides": points, "names none": ~points}.items():
+        print(f"  answer {name:14} {right[here].sum():3d} of {here.sum():3d} exact")
+    _print_coverage(answers, sure, right)
     _print_calibration(answers)
 
 
@@ -84,9 +94,9 @@ def _area(value: NDArray[np.float64], right: NDArray[np.bool_]) -> str:
     return f"{auroc(value, right):.3f} ({low:.3f}–{high:.3f})"
 
 
-def _print_coverage(answers: list[Answer], logprob: NDArray[np.float64], right: NDArray[np.bool_]) -> None:
+def _print_coverage(answers: list[Answer], sure: NDArray[np.float64], right: NDArray[np.bool_]) -> None:
     benign, malignant = (np.array([getattr(a, k) for a in answers]) for k in ("called_benign", "malignant"))
-    order = np.argsort(-logprob)
+    order = np.argsort(-sure, kind="stable")
     print("\n  parts answered   wrong   malignant called benign, of malignant ones answered")
     for coverage in COVERAGES:
         kept = order[: round(coverage * len(order))]

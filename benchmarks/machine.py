@@ -9,15 +9,18 @@ from types import TracebackType
 
 import psutil
 
+from tilers.tile import ALGORITHM
+from workflows.phantom.pathology import VERSION
 from wsi_pipeline.models import find_checkpoint
 
 
 def describe() -> str:
-    """Processor, cores, memory, Python."""
+    """Processor, cores, memory, Python, and the versions that decide what slides are and how they are tiled."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     plural = "" if cores == 1 else "s"
     memory = psutil.virtual_memory().total / 2**30
-    return f"{_processor()}, {cores} core{plural}, {memory:.0f} GiB, Python {platform.python_version()}"
+    versions = f"Python {platform.python_version()}, phantom {VERSION}, tiling {ALGORITHM}"
+    return f"{_processor()}, {cores} core{plural}, {memory:.0f} GiB, {versions}"
 
 
 def model(name: str) -> str:

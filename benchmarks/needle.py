@@ -129,7 +129,8 @@ def _print(rows: list[Row]) -> None:
     print(
         f"{'':30}  {'':16}{'':4}{'':24}{'on its':>8}{'false':>8}\n"
         f"{'patches':>8}{'distinct':>10}{'lesion':>8}  {'reader':20}{'n':>4}{'diseased':>10}{'95 % Wilson':>14}"
-        f"{'slide':>8}{'slides':>8}{'exact':>8}{'95 % Wilson':>14}{'tokens':>9}{'s':>7}"
+        f"{'slide':>8}{'slides':>8}{'exact':>8}{'95 % Wilson':>14}{'tokens':>9}{'reading s':>11}{'in all':>8}"
+        f"{'KV MiB':>8}"
     )
     for key in dict.fromkeys((row.patches, row.lesion, row.reader) for row in rows):
         some = [row for row in rows if (row.patches, row.lesion, row.reader) == key]
@@ -141,10 +142,12 @@ def _print(rows: list[Row]) -> None:
         false = np.mean([row.reading.false_slides for row in some])
         distinct = np.mean([row.distinct for row in some])
         tokens, seconds = np.mean([row.reading.tokens for row in some]), np.mean([row.seconds for row in some])
+        prefill = np.mean([row.reading.prefill_s for row in some])
+        memory = max(row.reading.memory_mib for row in some)
         print(
             f"{key[0]:>8,}{distinct:>10,.0f}{key[1] or 'none':>8}  {key[2]:20}{len(some):>4}{hits / len(some):>10.3f}"
             f"{low:>8.3f}–{high:.3f}{slide:>8.3f}{false:>8.2f}{exact / len(some):>8.3f}{least:>8.3f}–{most:.3f}"
-            f"{tokens:>9,.0f}{seconds:>7.1f}"
+            f"{tokens:>9,.0f}{prefill:>11.2f}{seconds:>8.1f}{memory:>8.1f}"
         )
 
 

@@ -1,6 +1,6 @@
 """Exact diagnosis on fresh phantom cases, from slide files to report text, beside readers that see less.
 
-python benchmarks/phantom.py [--seed S] [--parts N] [--compared N] [--earlier CHECKPOINT] [--pool FOLDER] [--json]
+python benchmarks/phantom.py --seed S [--parts N] [--compared N] [--earlier CHECKPOINT] [--pool FOLDER] [--json]
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ REPORTS = (WHOLE, WHOLE_BESIDE)
 NOTES = """\
 exact, diseased: of parts that show a lesion. spotless: exact, slides and extents right, every slide's line right, and
 no contradiction; told of reports only. Who calls everything benign and who reads thumbnails are told the organ. These,
-and the first checkpoint, say no extents; thumbnails name one diagnosis where parts may have two. A slide holds some 14
-patches: 126 of one are all of it."""
+and the first checkpoint, are not asked for extents; thumbnails name one diagnosis where parts may have two. A slide
+holds some 14 patches: 126 of one are all of it."""
 
 
 @click.command()
-@click.option("--seed", default=0, show_default=True, help="First seed within the test split.")
+@click.option("--seed", required=True, type=int, help="First seed within the test split; docs/phantom.md: those spent.")
 @click.option("--parts", default=200, show_default=True, help="Parts per bucket.")
 @click.option("--compared", type=int, help="Cases that readers who see less read, too; default all.")
 @click.option("--model", default="phantom", show_default=True)

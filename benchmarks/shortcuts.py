@@ -23,6 +23,7 @@ from workflows.phantom.training.train import training_pool
 from wsi_pipeline.settings import ModelSettings
 
 _CHOSEN = 0.1
+_TRIES = 3
 
 
 @click.command()
@@ -42,8 +43,14 @@ def main(pool: Path, seed: int, each: int, sweep: int, model: str, workers: int,
         benign = benign_slides(work / "benign", seed + 10_000, 16, workers)
         slides = [case.slide for case in cases]
         trained = training_pool(pool, workers)
-        classifiers = {kind: train_shortcut(kind, trained, keep=pool) for kind in KINDS}
-        right = {f"classifier of the {kind}": right_diagnosis(c, slides) for kind, c in classifiers.items()}
+        known = [slide for slide in trained if slide.diagnosis != slide.organ.benign]
+        right, learnt = {}, {}
+        for kind in KINDS:
+            # the best on the test slides themselves: a limit must hold for the luckiest, too
+            tries = [train_shortcut(kind, trained, seed, keep=pool) for seed in range(_TRIES)]
+            best = max(tries, key=lambda shortcut: right_diagnosis(shortcut, slides))
+            right[f"classifier of the {kind}"] = right_diagnosis(best, slides)
+            learnt[kind] = right_diagnosis(best, known) / len(known)
         contrasts = {1.0: (model_right(reader, cases, work / "small"), len(cases))}
         for number, contrast in enumerate(CONTRASTS[1:], 1):
             at = work / f"contrast-{contrast}"
@@ -61,6 +68,7 @@ def main(pool: Path, seed: int, each: int, sweep: int, model: str, workers: int,
         "n": len(cases),
         "chance": chance(slides),
         "right": right,
+        "right on slides they learnt from": learnt,
         "contrast": contrasts,
         "found": {name: sum(hits) for name, hits in found.items()},
     }
@@ -76,6 +84,8 @@ def main(pool: Path, seed: int, each: int, sweep: int, model: str, workers: int,
     print(f"  {'chance':28}{result['chance']:.3f}")
     for name, hits in {**right, f"model {Path(model).name}": contrasts[1.0][0]}.items():
         print(_row(name, hits, len(cases)))
+    told = ", ".join(f"{kind} {share:.3f}" for kind, share in learnt.items())
+    print(f"  (the best of {_TRIES} of each; on the {len(known):,} slides with a lesion that they learnt from: {told})")
     print("\nexact diagnosis of the model by contrast of the lesion")
     for contrast, (hits, of) in contrasts.items():
         print(_row(f"{contrast:.2f}", hits, of))

@@ -1,13 +1,13 @@
-"""How sure: the log-probability of an answer, turned into a chance of being exact by a calibration made for it."""
+"""How sure: what an answer tells of its own worth, turned into a chance of being exact by a calibration made for it."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reporters.plan import PartPlan
 from reporters.schema import Confidence
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import CALIBRATION
@@ -15,53 +15,89 @@ from wsi_pipeline.models.checkpoint import CALIBRATION
 PHANTOM_DOMAIN = "phantom"
 
 
-class Calibration(BaseModel):
-    """Chance that a part's diagnosis is exact, as a logistic function of its answer's log-probability (Platt 1999).
+@dataclass(frozen=True)
+class Signs:
+    """What an answer tells of its own worth.
 
-    It holds for what it was fitted on and nothing else: revision, arithmetic, plan, tokens per patch and domain must be
-    the same, and the part no larger.
+    Attributes:
+        logprob: of everything that was written about the part.
+        agreement: share of samples that conclude the same; None without any.
+        points: it names slides that show what it says; a diagnosis that nothing is found names none.
     """
+
+    logprob: float
+    agreement: float | None
+    points: bool
+
+    def values(self, samples: int) -> tuple[float, float, float]:
+        """As a calibration weighs them: doubt and agreement of so many samples on scales of logarithms."""
+        agreeing = 1.0 if self.agreement is None else (self.agreement * samples + 0.5) / (samples + 0.5)
+        return math.log(_LEAST_DOUBT - self.logprob), math.log(agreeing), float(self.points)
+
+
+_LEAST_DOUBT = 1e-4
+"""Log-probabilities nearer to nothing than this are rounding."""
+
+
+class Circumstances(BaseModel):
+    """What a calibration holds for; all of it must be the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     revision: str
-    plan: str
-    tokens_per_patch: tuple[int, ...]
-    domain: str
-    """Where the slides came from: `phantom`, or what a laboratory calls its own (`--domain`)."""
-    dtype: str = "float32"
+    dtype: str
     """Arithmetic of encoder and writer."""
+    tiling: int
+    """Algorithm that the patches come from."""
+    plan: str
     deviations: tuple[str, ...] = ()
     """What its plans did otherwise than the checkpoint was made for."""
-    samples: int = 0
+    samples: int
     """Drawn beside each answer."""
+    domain: str
+    """Where the slides came from: `phantom`, or what a laboratory calls its own (`--domain`)."""
+
+
+class Calibration(BaseModel):
+    """Chance that a part's diagnosis is exact, as a logistic function of the signs of its answer (after Platt 1999).
+
+    It holds for the circumstances it was fitted in, on parts that are no larger, and for nothing else.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    made_for: Circumstances
+    tokens_per_patch: tuple[int, ...]
     most_slides: int
     """Of the parts it was fitted on: longer answers are less likely, right or wrong."""
     parts: int
     """It was fitted on so many."""
     intercept: float
-    slope: float
+    weights: tuple[float, float, float]
+    """Of `Signs.values`."""
     threshold: float
     """Below this chance the checkpoint abstains."""
 
-    def chance(self, logprob: float) -> float:
+    def chance(self, signs: Signs) -> float:
         """Of being exact."""
-        odds = self.intercept + self.slope * logprob
+        values = signs.values(self.made_for.samples)
+        odds = self.intercept + sum(w * v for w, v in zip(self.weights, values, strict=True))
         # either way round the exponential stays below 1
         return 1 / (1 + math.exp(-odds)) if odds > 0 else math.exp(odds) / (1 + math.exp(odds))
 
-    def judge(
-        self, logprob: float, revision: str, dtype: str, plan: PartPlan, slides: int, domain: str
-    ) -> Confidence | None:
+    def judge(self, signs: Signs, now: Circumstances, tokens_per_patch: int, slides: int) -> Confidence | None:
         """Confidence in an answer about so many slides; None where this calibration was made for something else."""
-        made_for = (self.revision, self.dtype, self.plan, self.deviations, self.domain)
-        known = made_for == (revision, dtype, plan.strategy, plan.deviations, domain)
-        known &= plan.tokens_per_patch in self.tokens_per_patch and slides <= self.most_slides
-        if not known or not math.isfinite(logprob):
+        known = now == self.made_for and tokens_per_patch in self.tokens_per_patch and slides <= self.most_slides
+        known &= (signs.agreement is None) == (now.samples == 0)
+        if not known or not math.isfinite(signs.logprob):
             return None
-        chance = round(self.chance(logprob), 3)
+        chance = round(self.chance(signs), 3)
         return Confidence(
-            chance=chance, threshold=self.threshold, abstained=chance < self.threshold, domain=domain, parts=self.parts
+            chance=chance,
+            threshold=self.threshold,
+            abstained=chance < self.threshold,
+            domain=now.domain,
+            parts=self.parts,
         )
 
 

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from reporters.plan import PartPlan
 
-SCHEMA = 4
+SCHEMA = 5
 
-ALGORITHM = 8
+ALGORITHM = 9
 """Raised whenever the same tokens and settings would give another report."""
 
 NOTICE = (
@@ -79,7 +79,7 @@ class Completeness(_Data):
 
 
 class Confidence(_Data):
-    """What a calibration makes of an answer's log-probability."""
+    """What a calibration makes of the signs of an answer."""
 
     chance: float
     """That diagnoses, grades and specimen are all right and none is missing."""
@@ -112,7 +112,7 @@ class PartReport(_Data):
     confidence: Confidence | None
     """None: not calibrated for this model, plan and domain."""
     logprob: float | None
-    """Logarithm of the probability of the answer, word by word: what a calibration is fitted on, no confidence."""
+    """Logarithm of the probability of the answer, word by word: one of the signs of a calibration, no confidence."""
     agreement: float | None = None
     """Share of answers drawn at random that conclude the same; None where none were drawn, or for free text."""
     completeness: Completeness

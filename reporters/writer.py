@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from reporters.positions import stretched
 from reporters.profiles import Profile, find_profile
 from reporters.sequence import Grammar, ReadTokens, Sequence
 from wsi_pipeline.errors import ModelError
+from wsi_pipeline.events import emit
 from wsi_pipeline.models import Checkpoint, pick_device
 
 if TYPE_CHECKING:
@@ -136,7 +138,12 @@ class Writer:
         from reporters.prefill import prefill
 
         memory = Memory(self.model.config.text_config, len(sequence.ids) + max_new_tokens)
+        started = time.monotonic()
         prefill(self.model, sequence.but_last(), tokens, memory)
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        seconds, held = time.monotonic() - started, memory.stored() / 2**20
+        emit("write.prefilled", tokens=len(sequence.ids), seconds=round(seconds, 3), memory_mib=round(held, 1))
         read = memory.mark()
         soft = torch.from_numpy(sequence.soft).to(self.device)
         look = partial(self._attention, soft=soft, grids=sequence.grids) if len(sequence.grids) else None

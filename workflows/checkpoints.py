@@ -81,7 +81,7 @@ class Model:
             check_asked(self.profile, settings.report)
             self._stretch()
         if settings.report.samples is None:
-            samples = self.calibration.samples if self.calibration else 0
+            samples = self.calibration.made_for.samples if self.calibration else 0
             report = settings.report.model_copy(update={"samples": samples})
             settings = settings.model_copy(update={"report": report})
         if not settings.native_patches:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reporters.answers import PartDraft
-from reporters.confidence import PHANTOM_DOMAIN
+from reporters.confidence import PHANTOM_DOMAIN, Circumstances, Signs
 from reporters.draft import draft_part
 from reporters.gate import why_not
 from reporters.instructions import instruction_for
@@ -24,6 +24,7 @@ from reporters.report import completeness_of, make_report
 from reporters.schema import ALGORITHM, SCHEMA, Confidence, Provenance, Report, Run
 from reporters.selection import Choose, Patches, at_random, farthest
 from reporters.strategies import fine_tokens
+from tilers.tile import ALGORITHM as TILING
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.events import emit
@@ -162,9 +163,18 @@ def _confidence(draft: PartDraft, work: Work) -> Confidence | None:
     domain = PHANTOM_DOMAIN if phantom else work.settings.report.domain
     if domain is None:
         return None
-    revision = str(work.model.revision)
+    now = Circumstances(
+        revision=str(work.model.revision),
+        dtype=work.model.dtype,
+        tiling=TILING,
+        plan=plan.strategy,
+        deviations=plan.deviations,
+        samples=work.settings.report.samples or 0,
+        domain=domain,
+    )
     slides = len({name for window in plan.windows for name in window.names})
-    return calibration.judge(draft.logprob, revision, work.model.dtype, plan, slides, domain)
+    signs = Signs(draft.logprob, draft.agreement, any(said.seen_on for said in draft.diagnosis))
+    return calibration.judge(signs, now, plan.tokens_per_patch, slides)
 
 
 def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:

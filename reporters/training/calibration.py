@@ -8,60 +8,59 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from reporters.confidence import Calibration
+from reporters.confidence import Calibration, Circumstances, Signs
 
 _FEWEST = 50
+_RIDGE = 1.0
+"""Of weights per standard deviation: what a few dozen wrong answers do not say is not believed."""
 
 
 def fit_calibration(
-    logprobs: Sequence[float],
+    signs: Sequence[Signs],
     exact: Sequence[bool],
     *,
-    revision: str,
-    dtype: str = "float32",
-    plan: str,
+    made_for: Circumstances,
     tokens_per_patch: Sequence[int],
     most_slides: int,
-    domain: str,
-    deviations: Sequence[str] = (),
     threshold: float = 0.5,
 ) -> Calibration:
-    """Platt's logistic fit (1999), with his smoothed targets, so that parts that are all right do not end in certainty.
+    """Logistic regression with Platt's smoothed targets (1999), so that answers that are all right end in no certainty.
 
     Args:
-        logprobs: of the answers, as reports tell them.
+        signs: of the answers, as reports tell them.
         exact: whether each was right.
-        revision, dtype, plan, tokens_per_patch, most_slides, domain, deviations: what it will hold for.
+        made_for, tokens_per_patch, most_slides: what it will hold for.
         threshold: the chance below which the checkpoint is to abstain; at one half it is more often wrong than right.
 
     Raises:
         ValueError: fewer than 50 answers.
     """
-    if len(logprobs) < _FEWEST:
-        raise ValueError(f"{len(logprobs)} answers are too few for a calibration; it takes {_FEWEST}")
-    x, y = np.asarray(logprobs, float), np.asarray(exact, bool)
+    if len(signs) < _FEWEST:
+        raise ValueError(f"{len(signs)} answers are too few for a calibration; it takes {_FEWEST}")
+    values = np.array([one.values(made_for.samples) for one in signs])
+    spread = values.std(0)
+    spread[spread == 0] = 1.0
+    x, y = (values - values.mean(0)) / spread, np.asarray(exact, bool)
     right, wrong = int(y.sum()), int((~y).sum())
     target = np.where(y, (right + 1) / (right + 2), 1 / (wrong + 2))
 
-    def loss(ab: np.ndarray) -> float:
-        z = ab[0] + ab[1] * x
-        return float(np.sum(np.logaddexp(0, z) - target * z))
+    def loss(w: np.ndarray) -> float:
+        z = w[0] + x @ w[1:]
+        return float(np.sum(np.logaddexp(0, z) - target * z) + _RIDGE / 2 * (w[1:] ** 2).sum())
 
-    def slope(ab: np.ndarray) -> np.ndarray:
-        off = expit(ab[0] + ab[1] * x) - target
-        return np.array([off.sum(), (off * x).sum()])
+    def slope(w: np.ndarray) -> np.ndarray:
+        off = expit(w[0] + x @ w[1:]) - target
+        return np.array([off.sum(), *(off @ x + _RIDGE * w[1:])])
 
-    intercept, gradient = minimize(loss, np.array([0.0, 1.0]), jac=slope, method="BFGS").x
+    intercept, *scaled = minimize(loss, np.zeros(1 + x.shape[1]), jac=slope, method="BFGS").x
+    weights = np.array(scaled) / spread
+    first, second, third = (round(float(w), 6) for w in weights)
     return Calibration(
-        revision=revision,
-        dtype=dtype,
-        plan=plan,
+        made_for=made_for,
         tokens_per_patch=tuple(sorted(set(tokens_per_patch))),
-        domain=domain,
-        deviations=tuple(deviations),
         most_slides=most_slides,
         parts=len(x),
-        intercept=round(float(intercept), 6),
-        slope=round(float(gradient), 6),
+        intercept=round(float(intercept - weights @ values.mean(0)), 6),
+        weights=(first, second, third),
         threshold=threshold,
     )

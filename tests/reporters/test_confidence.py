@@ -8,33 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reporters.confidence import Calibration, find_calibration
-from reporters.plan import PartPlan
+from reporters.confidence import Calibration, Circumstances, Signs, find_calibration
 from reporters.training.calibration import fit_calibration
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
 
-PLAN = PartPlan(strategy="joint", tokens_per_patch=4, windows=(), patches_found=9, patches_read=9)
-BOUND = {"revision": "r1", "dtype": "float32", "plan": PLAN, "slides": 3, "domain": "phantom"}
+NOW = Circumstances(revision="r1", dtype="float32", tiling=11, plan="joint", samples=4, domain="phantom")
+SURE, UNSURE = Signs(-0.02, 1.0, points=True), Signs(-1.5, 0.25, points=False)
 
 
 def calibration(**changes: object) -> Calibration:
     known = {
-        "revision": "r1", "plan": "joint", "tokens_per_patch": (1, 4), "most_slides": 4, "domain": "phantom",
-        "parts": 300, "intercept": 3.0, "slope": 2.0, "threshold": 0.5,
+        "made_for": NOW, "tokens_per_patch": (1, 4), "most_slides": 4, "parts": 300, "intercept": 0.0,
+        "weights": (-0.5, 1.0, 0.3), "threshold": 0.5,
     }  # fmt: skip
     return Calibration.model_validate(known | changes)
 
 
-def test_a_likely_answer_is_told_with_its_chance() -> None:
-    found = calibration().judge(-0.5, **BOUND)  # type: ignore[arg-type]
+def test_an_answer_is_told_with_its_chance() -> None:
+    found = calibration().judge(SURE, NOW, 4, 3)
     assert found is not None
-    assert found.chance == pytest.approx(1 / (1 + math.exp(-2)), abs=1e-3)
-    assert (found.abstained, found.parts) == (False, 300)
+    assert found.chance == pytest.approx(1 / (1 + 0.0201**0.5 / np.exp(0.3)), abs=1e-3)
+    assert (found.abstained, found.parts, found.domain) == (False, 300, "phantom")
 
 
 def test_below_the_threshold_it_abstains() -> None:
-    found = calibration().judge(-2, **BOUND)  # type: ignore[arg-type]
+    found = calibration().judge(UNSURE, NOW, 4, 3)
     assert found is not None
     assert found.abstained
 
@@ -42,58 +41,56 @@ def test_below_the_threshold_it_abstains() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"revision": "r2"},
-        {"dtype": "bfloat16"},
-        {"plan": PLAN.model_copy(update={"strategy": "windows"})},
-        {"plan": PLAN.model_copy(update={"tokens_per_patch": 16})},
-        {"plan": PLAN.model_copy(update={"deviations": ("slides not told apart by markers",)})},
-        {"domain": "our laboratory"},
-        {"slides": 5},
+        {"revision": "r2"}, {"dtype": "bfloat16"}, {"tiling": 12}, {"plan": "windows"}, {"samples": 8},
+        {"deviations": ("slides not told apart by markers",)}, {"domain": "our laboratory"},
     ],
-)
-def test_it_holds_for_nothing_but_what_it_was_made_for(other: dict[str, object]) -> None:
-    assert calibration().judge(-0.5, **(BOUND | other)) is None  # type: ignore[arg-type]
+)  # fmt: skip
+def test_it_holds_in_no_other_circumstances(other: dict[str, object]) -> None:
+    assert calibration().judge(SURE, NOW.model_copy(update=other), 4, 3) is None
+
+
+def test_it_holds_for_no_other_tokens_per_patch_nor_larger_parts() -> None:
+    assert calibration().judge(SURE, NOW, 16, 3) is None
+    assert calibration().judge(SURE, NOW, 4, 5) is None
+
+
+def test_answers_without_the_samples_it_was_made_with_are_not_judged() -> None:
+    assert calibration().judge(Signs(-0.1, None, points=True), NOW, 4, 3) is None
 
 
 def test_the_least_likely_answer_is_one_to_abstain_from() -> None:
-    found = calibration().judge(-1e6, **BOUND)  # type: ignore[arg-type]
+    found = calibration(weights=(-200.0, 0.0, 0.0)).judge(Signs(-1e6, 0.0, points=False), NOW, 4, 3)
     assert found is not None
     assert (found.chance, found.abstained) == (0.0, True)
-    assert calibration().judge(math.nan, **BOUND) is None  # type: ignore[arg-type]
+    assert calibration().judge(Signs(math.nan, 1.0, points=True), NOW, 4, 3) is None
 
 
-@given(st.integers(0, 1000), st.floats(-1, 4), st.floats(0.3, 3))
-def test_a_fit_finds_the_chances_that_made_the_answers(seed: int, intercept: float, slope: float) -> None:
+def fitted(signs: list[Signs], exact: list[bool]) -> Calibration:
+    return fit_calibration(signs, exact, made_for=NOW, tokens_per_patch=[4, 1, 4], most_slides=4)
+
+
+@given(st.integers(0, 1000), st.floats(-1, 2), st.floats(-1.2, 0.2), st.floats(-1, 2))
+def test_a_fit_finds_the_chances_that_made_the_answers(
+    seed: int, intercept: float, doubt: float, points: float
+) -> None:
     rng = np.random.default_rng(seed)
-    logprobs = -rng.exponential(2, 4000)
-    exact = rng.random(4000) < 1 / (1 + np.exp(-(intercept + slope * logprobs)))
-    fitted = fit_calibration(
-        list(logprobs),
-        list(exact),
-        revision="r",
-        plan="joint",
-        tokens_per_patch=[4, 1, 4],
-        most_slides=4,
-        domain="phantom",
-    )
-    assert fitted.tokens_per_patch == (1, 4)
-    for logprob in (-0.2, -1.0, -3.0):
-        truth = 1 / (1 + math.exp(-(intercept + slope * logprob)))
-        assert fitted.chance(logprob) == pytest.approx(truth, abs=0.08)
+    drawn = zip(-rng.exponential(1, 4000), rng.integers(0, 5, 4000) / 4, rng.random(4000) < 0.5, strict=True)
+    signs = [Signs(float(logprob), float(share), bool(told)) for logprob, share, told in drawn]
+    truth = calibration(intercept=intercept, weights=(doubt, 0.7, points))
+    exact = [bool(rng.random() < truth.chance(one)) for one in signs]
+    found = fitted(signs, exact)
+    assert found.tokens_per_patch == (1, 4)
+    for one in (SURE, UNSURE, Signs(-0.3, 0.75, points=True)):
+        assert found.chance(one) == pytest.approx(truth.chance(one), abs=0.1)
 
 
 def test_few_answers_make_no_calibration() -> None:
     with pytest.raises(ValueError, match="49 answers are too few"):
-        fit_calibration(
-            [-1.0] * 49, [True] * 49, revision="r", plan="joint", tokens_per_patch=[1], most_slides=4, domain="phantom"
-        )
+        fitted([SURE] * 49, [True] * 49)
 
 
 def test_answers_that_are_all_right_do_not_end_in_certainty() -> None:
-    fitted = fit_calibration(
-        [-0.1] * 60, [True] * 60, revision="r", plan="joint", tokens_per_patch=[1], most_slides=4, domain="phantom"
-    )
-    assert 0.9 < fitted.chance(-0.1) < 0.995
+    assert 0.9 < fitted([SURE] * 60, [True] * 60).chance(SURE) < 0.995
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

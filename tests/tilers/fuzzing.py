@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from tilers.readers import UndecodableRegion
 from tilers.readers.direct import DirectReader
 from tilers.readers.tile_list import NotDirect
 from tilers.readers.tiles import Pixels
+from tilers.tile import tile
+from wsi_pipeline.cases import Slide
+from wsi_pipeline.errors import SlideError
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore
 
 _HEAD = 4096
 _WINDOW = 512
@@ -94,6 +100,63 @@ def _windows(reader: DirectReader) -> Iterator[tuple[tuple[int, int, int], Pixel
                 else:
                     assert pixels.shape == (_WINDOW, _WINDOW, 3)
                     yield (level, x, y), pixels
+
+
+SMALL_PATCHES = TileSettings(patch_size=256, codec="zstd")
+_CELL = 32
+"""Pixels of 1 µm: what tiling holds against the overview are means over so many."""
+_GARBAGE = 40
+"""Grey levels that such means may be off before tiling refuses a patch."""
+
+Patches = Mapping[tuple[int, int], Pixels]
+"""By place on the slide."""
+
+
+def patches_of(path: Path, out: Path) -> Patches:
+    """What tiling stores of a slide in `out`, which is deleted again."""
+    return _stored(path, out)[0]
+
+
+def _stored(path: Path, out: Path) -> tuple[Patches, tuple[str, ...]]:
+    """And its warnings."""
+    try:
+        tile(Slide("s", path), SMALL_PATCHES, out)
+        store = PatchStore(out)
+        pixels = {(int(x), int(y)): np.asarray(store.patches[n]) for n, (x, y) in enumerate(store.coords)}
+        return pixels, store.facts.warnings
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def stored_of(path: Path, whole: Patches, out: Path) -> str:
+    """How tiling a damaged slide ended; what must not happen is named in capitals.
+
+    Args:
+        path: the slide.
+        whole: `patches_of` the slide before it was damaged.
+        out: folder of the store, which need not be there.
+    """
+    try:
+        found, warnings = _stored(path, out)
+    except SlideError:
+        return "refused"
+    except Exception as error:
+        return f"ESCAPED: {type(error).__name__}: {error}"
+    if found.keys() - whole.keys():
+        return "stored, other patches"
+    off = max((_means_apart(pixels, whole[place]) for place, pixels in found.items()), default=0)
+    kept = "all patches" if found.keys() == whole.keys() else "some patches left out"
+    if off > _GARBAGE:
+        doubt = any("levels show different" in warning for warning in warnings)
+        return f"stored, {kept}, levels in doubt and said so" if doubt else f"GARBAGE stored, {kept}"
+    same = all(np.array_equal(pixels, whole[place]) for place, pixels in found.items())
+    return f"stored, {kept}, {'the same pixels' if same else 'some pixels a little off'}"
+
+
+def _means_apart(a: Pixels, b: Pixels) -> float:
+    """Of two patches, the largest difference of means over 32 µm."""
+    means = (p.reshape(-1, _CELL, p.shape[1] // _CELL, _CELL, 3).mean((1, 3)) for p in (a, b))
+    return float(np.abs(np.subtract(*means)).max())
 
 
 def _off(a: Pixels, b: Pixels) -> int:

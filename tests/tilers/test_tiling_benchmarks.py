@@ -15,6 +15,15 @@ def test_fuzzing_counts_every_input() -> None:
     assert "CRASHED" not in told
 
 
+def test_fuzzed_tiling_stores_no_garbage() -> None:
+    told = run_benchmark("fuzz_tiling.py", "--inputs", "16")
+    assert "16 damaged inputs of 8 slides with levels" in told
+    counts = [int(line.split()[0]) for line in told.splitlines()[2:]]
+    assert sum(counts) == 16
+    assert "stored, all patches, the same pixels" in told
+    assert not any(word in told for word in ("ESCAPED", "GARBAGE", "CRASHED", "STALLED"))
+
+
 def test_tiling_is_measured_beside_loops_and_limits() -> None:
     name = "20X, no levels, 240 px tiles"
     rows = json.loads(run_benchmark("tiling.py", "--edge", "1.6", "--slide", name, "--json"))

@@ -5,8 +5,10 @@ python -m tests.workflows.frozen
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from workflows.phantom.drawing.cohort import PhantomCase, draw_case
 from workflows.phantom.drawing.layout import lay_out
+from workflows.phantom.drawing.pool import pool_specs
 from workflows.phantom.drawing.slide import render
 from workflows.phantom.pathology import ORGANS, VERSION
 
@@ -33,6 +36,15 @@ def frozen_cases() -> Iterator[tuple[str, PhantomCase]]:
             yield name, draw_case(11, "test", slides=1, organ=organ.name, diagnosis=diagnosis.text, mpp=1.0, **_SIZE)
     for mpp in (0.5, 0.25):
         yield f"{mpp} µm/px", draw_case(12, "test", slides=1, mpp=mpp, factors=(4,), **_SIZE)
+    for contrast in (0.5, 0.0):
+        yield f"contrast {contrast}", draw_case(13, "test", slides=1, contrast=contrast, mpp=1.0, **_SIZE)
+
+
+def drawn() -> str:
+    """What is decided before anything is painted, of cases as users draw them and of training slides."""
+    cases = [draw_case(seed, split) for split in ("train", "calibration", "test", "demo") for seed in range(100, 125)]
+    specs = [spec for case in cases for part in case.parts for spec in part.slides]
+    return json.dumps([asdict(spec) for spec in (*specs, *pool_specs("train", 2, 2, 1))], sort_keys=True)
 
 
 def looks(case: PhantomCase) -> tuple[NDArray[np.uint16], str]:
@@ -52,11 +64,19 @@ def looks(case: PhantomCase) -> tuple[NDArray[np.uint16], str]:
 
 
 def freeze() -> None:
-    """Write this version's file."""
-    known = {}
+    """Write this version's file; what it holds already stays as it is."""
+    known = dict(np.load(FILE)) if FILE.exists() else {}
     for name, case in frozen_cases():
-        known[name], known[f"{name}, told"] = looks(case)
+        if name not in known:
+            known[name], told = looks(case)
+            known[f"{name}, told"] = np.array(told)
+    known.setdefault("drawn", np.array(digest(drawn())))
     np.savez_compressed(FILE, **known)
+
+
+def digest(text: str) -> str:
+    """Of what need not be kept to be compared."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 if __name__ == "__main__":

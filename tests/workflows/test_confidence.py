@@ -8,6 +8,7 @@ import pytest
 import wsi_pipeline as wp
 from reporters.confidence import Calibration
 from reporters.schema import Report
+from tilers.tile import ALGORITHM
 from workflows.phantom.measuring.confidence import read_answers
 from workflows.run import run
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
@@ -30,16 +31,22 @@ def report_of(out: Path, cases: Path, checkpoint: Path) -> tuple[Report, str, st
 
 
 def put(checkpoint: Path, threshold: float, **changes: object) -> None:
-    made = {
-        "revision": find_checkpoint(str(checkpoint)).revision, "plan": "joint", "tokens_per_patch": (1, 4),
-        "domain": "phantom", "most_slides": 12, "parts": 321, "intercept": 2.0, "slope": 1.0, "threshold": threshold,
+    circumstances = {
+        "revision": find_checkpoint(str(checkpoint)).revision, "dtype": "float32", "tiling": ALGORITHM, "plan": "joint",
+        "samples": 2, "domain": "phantom",
     }  # fmt: skip
-    (checkpoint / CALIBRATION).write_text(Calibration.model_validate(made | changes).model_dump_json())
+    made = Calibration.model_validate(
+        {
+            "made_for": circumstances | changes, "tokens_per_patch": (1, 4), "most_slides": 12, "parts": 321,
+            "intercept": 2.0, "weights": (-0.1, 0.5, 0.1), "threshold": threshold,
+        }
+    )  # fmt: skip
+    (checkpoint / CALIBRATION).write_text(made.model_dump_json())
 
 
 def test_without_a_calibration_no_number_is_shown(phantom_cases: Path, tmp_path: Path, checkpoint: Path) -> None:
     report, text, page = report_of(tmp_path / "out", phantom_cases, checkpoint)
-    assert all(part.confidence is None for part in report.parts)
+    assert all((part.confidence, part.agreement) == (None, None) for part in report.parts)
     assert "Confidence: not calibrated" in text
     assert "<b>not calibrated</b>" in page
 
@@ -50,6 +57,7 @@ def test_confidence_is_told_with_what_it_rests_on(phantom_cases: Path, tmp_path:
     confidence = report.parts[0].confidence
     assert confidence is not None
     assert 0 < confidence.chance < 1
+    assert report.parts[0].agreement in (0.0, 0.5, 1.0)
     assert f"Confidence: {confidence.chance:.0%}" in text
     assert "calibrated on 321 phantom parts" in page
     assert report.parts[0].diagnosis
@@ -87,7 +95,9 @@ def test_a_calibration_of_another_revision_shows_nothing(phantom_cases: Path, tm
 
 
 def test_phantom_parts_are_read_with_the_probability_of_their_answers(tmp_path: Path) -> None:
-    answers = list(read_answers(tmp_path, "test", 610_000, 2, "phantom", workers=2, contrasts=(1.0, 0.0)))
+    drawn = {"workers": 2, "contrasts": (1.0, 0.0), "samples": 2}
+    answers = list(read_answers(tmp_path, "test", 610_000, 2, "phantom", **drawn))  # type: ignore[arg-type]
     assert [a.contrast for a in answers] == [1.0, 0.0]
-    assert all(a.logprob < 0 and a.plan == "joint" for a in answers)
+    assert all(a.signs.logprob < 0 and a.plan == "joint" for a in answers)
+    assert all(a.signs.agreement in (0.0, 0.5, 1.0) for a in answers)
     assert not any(tmp_path.iterdir())

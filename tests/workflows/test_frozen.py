@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.workflows.frozen import FILE, frozen_cases, looks
+from tests.workflows.frozen import FILE, digest, drawn, frozen_cases, looks
 from workflows.phantom.drawing.cohort import PhantomCase
 from workflows.phantom.pathology import VERSION
 
@@ -24,7 +24,14 @@ def test_a_version_is_frozen(name: str, case: PhantomCase) -> None:
     assert same >= _SAME, f"phantom {VERSION} changed: raise VERSION and freeze it (tests/workflows/frozen.py)"
 
 
+def test_what_is_drawn_before_painting_is_frozen_to_the_last_digit() -> None:
+    with np.load(FILE) as known:
+        wanted = str(known["drawn"])
+    assert digest(drawn()) == wanted, f"phantom {VERSION} changed: raise VERSION and freeze it"
+
+
 def test_another_slide_is_told_apart() -> None:
     with np.load(FILE) as known:
-        one, other = (known[f"Colon: {d}"].astype(int) for d in ("Hyperplastic polyp", "Chronic active colitis"))
-    assert (np.abs(one - other) <= _NEARLY).mean() < 0.5
+        wanted = known["Colon: Hyperplastic polyp"].astype(int)
+    found, _ = looks(CASES["Colon: Chronic active colitis"])
+    assert (np.abs(found.astype(int) - wanted) <= _NEARLY).mean() < 0.5

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reporters.confidence import PHANTOM_DOMAIN, Calibration
+from reporters.confidence import PHANTOM_DOMAIN, Calibration, Circumstances, Signs
+from reporters.schema import PartReport
 from reporters.training.calibration import fit_calibration
+from tilers.tile import ALGORITHM
 from workflows.phantom.drawing.cohort import PhantomCase, draw_case, write_cases
 from workflows.phantom.measuring.processes import single_core_processes
 from workflows.phantom.measuring.reading import read_case
@@ -20,10 +22,12 @@ from workflows.phantom.seeds import Split
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
 from wsi_pipeline.models import find_checkpoint, pick_device, resolve_dtype
-from wsi_pipeline.settings import ModelSettings
+from wsi_pipeline.settings import ModelSettings, ReportSettings, RunSettings
 
-CONTRASTS = (1.0, 0.85, 0.7, 0.55)
-"""From as drawn to where about half of the answers are wrong."""
+CONTRASTS = (1.0, 0.7, 0.5, 0.35)
+"""From as drawn to where most lesions are missed: about three answers in four are right."""
+SAMPLES = 4
+"""Drawn beside each answer."""
 SLIDES = (1, 2, 3, 5, 8, 12)
 """Of a part."""
 
@@ -35,7 +39,7 @@ class Answer:
     Attributes:
         contrast: of its lesions, if it has any.
         slides: how many.
-        logprob: of the answer; minus infinity where there is none.
+        signs: of the answer; its log-probability is minus infinity where there is none.
         chance: what the calibration makes of it; None without.
         exact: all diagnoses with their grades and no other.
         diseased, malignant: the part is.
@@ -45,7 +49,7 @@ class Answer:
 
     contrast: float
     slides: int
-    logprob: float
+    signs: Signs
     chance: float | None
     exact: bool
     diseased: bool
@@ -63,6 +67,7 @@ def read_answers(
     model: str,
     workers: int = 2,
     contrasts: Sequence[float] = CONTRASTS,
+    samples: int | None = None,
 ) -> Iterator[Answer]:
     """From slide files to reports.
 
@@ -73,20 +78,22 @@ def read_answers(
         model: checkpoint.
         workers: processes.
         contrasts: of the lesions.
+        samples: drawn beside each answer; None for as many as the checkpoint's calibration takes.
     """
     turns = [(contrasts[n % len(contrasts)], SLIDES[n // len(contrasts) % len(SLIDES)]) for n in range(parts)]
     cases = [draw_case(seed + n, split, slides=s, contrast=c) for n, (c, s) in enumerate(turns)]
     with single_core_processes(workers) as pool:
-        read = pool.map(_read, [work] * parts, cases, [c for c, _ in turns], [model] * parts)
+        settings = RunSettings(model=ModelSettings(name=model), report=ReportSettings(samples=samples))
+        read = pool.map(_read, [work] * parts, cases, [c for c, _ in turns], [settings] * parts)
         for done, answer in enumerate(read, 1):
             emit("phantom.read", done=done, total=parts)
             yield answer
 
 
-def _read(work: Path, truth: PhantomCase, contrast: float, model: str) -> Answer:
+def _read(work: Path, truth: PhantomCase, contrast: float, settings: RunSettings) -> Answer:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
-    read = read_case(folder, ModelSettings(name=model))
+    read = read_case(folder, settings)
     shutil.rmtree(folder)
     (true,) = truth.parts
     part = read.report.parts[0] if read.report else None
@@ -96,7 +103,7 @@ def _read(work: Path, truth: PhantomCase, contrast: float, model: str) -> Answer
     return Answer(
         contrast=contrast,
         slides=len(true.slides),
-        logprob=-math.inf if part is None or part.logprob is None else part.logprob,
+        signs=_signs(part),
         chance=part.confidence.chance if part and part.confidence else None,
         exact=found.exact,
         diseased=not found.benign,
@@ -107,25 +114,37 @@ def _read(work: Path, truth: PhantomCase, contrast: float, model: str) -> Answer
     )
 
 
+def _signs(part: PartReport | None) -> Signs:
+    if part is None or part.logprob is None:
+        return Signs(-math.inf, None, False)
+    return Signs(part.logprob, part.agreement, bool(part.seen_on))
+
+
 def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibration:
     """A calibration of a checkpoint for phantoms, on parts of the calibration seeds.
 
     Raises:
-        ModelError: it read them by several plans.
+        ModelError: it concluded nothing, or read them by several plans.
     """
-    read = read_answers(work, "calibration", 500_000, parts, model, workers)
-    answers = [a for a in read if math.isfinite(a.logprob)]
+    read = read_answers(work, "calibration", 500_000, parts, model, workers, samples=SAMPLES)
+    answers = [a for a in read if math.isfinite(a.signs.logprob)]
+    if not answers:
+        raise ModelError(f"model {model!r}", "concluded nothing about any part", "train it for longer")
     plans = sorted({str(a.plan) for a in answers})
     if len(plans) > 1:
         reason = f"read parts by the plans {' and '.join(plans)}; a calibration holds for one"
         raise ModelError(f"model {model!r}", reason, "calibrate a checkpoint whose context holds twelve slides")
     return fit_calibration(
-        [a.logprob for a in answers],
+        [a.signs for a in answers],
         [a.exact for a in answers],
-        revision=find_checkpoint(model).revision,
-        dtype=resolve_dtype("auto", pick_device()),
-        plan=plans[0],
+        made_for=Circumstances(
+            revision=find_checkpoint(model).revision,
+            dtype=resolve_dtype("auto", pick_device()),
+            tiling=ALGORITHM,
+            plan=plans[0],
+            samples=SAMPLES,
+            domain=PHANTOM_DOMAIN,
+        ),
         tokens_per_patch=[a.tokens_per_patch for a in answers if a.tokens_per_patch],
         most_slides=max(a.slides for a in answers),
-        domain=PHANTOM_DOMAIN,
     )

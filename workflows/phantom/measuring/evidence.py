@@ -26,7 +26,7 @@ from workflows.phantom.drawing.pool import content_shares, shows_lesion
 from workflows.phantom.measuring.processes import single_core_processes
 from workflows.phantom.measuring.reading import ReadCase, read_case
 from wsi_pipeline.cases import Part
-from wsi_pipeline.settings import ModelSettings
+from wsi_pipeline.settings import ModelSettings, RunSettings
 from wsi_pipeline.store.tokens import TokenStore
 
 _FEWEST_SLIDES = 6
@@ -70,7 +70,7 @@ def measure_evidence(work: Path, seed: int, parts: int, model: str, workers: int
 def _measure_one(work: Path, truth: PhantomCase, name: str) -> list[Look]:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
-    read = read_case(folder, ModelSettings(name=name))
+    read = read_case(folder, RunSettings(model=ModelSettings(name=name)))
     looks = list(_looks_of(read, truth.parts[0], name)) if read.report and read.report.parts[0].plan else []
     shutil.rmtree(folder)
     return looks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, cast
@@ -21,6 +21,7 @@ from workflows.phantom.measuring.said import answered_in_report, said_in_draft
 from workflows.phantom.measuring.scoring import NOTHING, Said
 from workflows.phantom.pathology import ORGANS
 from wsi_pipeline.cases import Part
+from wsi_pipeline.events import Event, listening
 from wsi_pipeline.settings import ModelSettings, RunSettings
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.tokens import TokenStore, pool
@@ -37,6 +38,8 @@ class Reading:
         exact: the right diagnosis with its grade, and no other.
         said: all diagnoses.
         tokens: input tokens over all sequences.
+        prefill_s: seconds that reading all of them took, before a word was written.
+        memory_mib: of keys and values of the longest.
     """
 
     diseased: bool
@@ -45,6 +48,8 @@ class Reading:
     exact: bool
     said: tuple[str, ...]
     tokens: int
+    prefill_s: float = 0.0
+    memory_mib: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,15 @@ def read(model: Model, case: Case, reader: Reader, seed: int) -> Reading:
     settings = RunSettings(report=report)
     tokens = {name: slide.tokens for name, slide in zip(names, case.slides, strict=True)}
     together = [[name] for name in chosen] if reader.slides == "each alone" else [chosen]
-    answers = [_answer(model, {name: tokens[name] for name in some}, settings, names) for some in together]
+    prefills: list[Event] = []
+    with listening(lambda event: prefills.append(event) if event.name == "write.prefilled" else None):
+        answers = [_answer(model, {name: tokens[name] for name in some}, settings, names) for some in together]
     said, _, _ = max(answers, key=lambda answer: (_diseased(answer[0]), answer[1]))
-    return _reading(said, case, sum(read for _, _, read in answers))
+    return replace(
+        _reading(said, case, sum(read for _, _, read in answers)),
+        prefill_s=sum(event.facts["seconds"] for event in prefills),
+        memory_mib=max(event.facts["memory_mib"] for event in prefills),
+    )
 
 
 def _answer(
@@ -133,7 +144,7 @@ def read_from_files(model: ModelSettings, case: Case, bank: Bank, work: Path) ->
     folder.mkdir(parents=True)
     for n, slide in enumerate(case.slides):
         write_mosaic(folder / f"s{n:03d}.svs", [np.asarray(opened[a].patches[b]) for a, b in slide.places.tolist()])
-    done = read_case(work, model)
+    done = read_case(work, RunSettings(model=model))
     if done.report is None:
         return _reading(NOTHING, case, 0)
     (part,) = done.report.parts

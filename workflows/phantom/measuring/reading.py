@@ -8,7 +8,7 @@ from pathlib import Path
 from reporters.schema import Report
 from workflows.run import run
 from wsi_pipeline.cases import Case, Part, discover
-from wsi_pipeline.settings import ModelSettings, RunSettings
+from wsi_pipeline.settings import RunSettings
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.paths import CaseFolder
 from wsi_pipeline.store.tokens import TokenStore
@@ -38,10 +38,10 @@ class ReadCase:
         return patches, tokens
 
 
-def read_case(folder: Path, model: ModelSettings) -> ReadCase:
-    """Run the one case below `folder`/slides with a checkpoint; what comes of it goes to `folder`/out."""
+def read_case(folder: Path, settings: RunSettings) -> ReadCase:
+    """Run the one case below `folder`/slides; what comes of it goes to `folder`/out."""
     (case,) = discover(folder / "slides", "folders")
-    (outcome,) = run([case], folder / "out", RunSettings(model=model))
+    (outcome,) = run([case], folder / "out", settings)
     place = CaseFolder(folder / "out", case.id).path
     if outcome.report is None:
         return ReadCase(case, place, None)

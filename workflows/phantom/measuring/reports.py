@@ -117,7 +117,7 @@ def _loaded(name: str) -> Model:
 def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | None) -> list[Score]:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
-    read = read_case(folder, ModelSettings(name=model))
+    read = read_case(folder, RunSettings(model=ModelSettings(name=model)))
     scores = []
     if read.report is None:
         rows = (WHOLE, *(beside.rows if beside else ()))

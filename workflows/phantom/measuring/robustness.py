@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import tifffile
+
 from workflows.phantom.drawing.cohort import PhantomPart, draw_case
 from workflows.phantom.drawing.layout import SlideSpec
-from workflows.phantom.drawing.slide import make_slide
+from workflows.phantom.drawing.slide import make_slide, write_slide
 from workflows.phantom.measuring.processes import single_core_processes
 from workflows.phantom.measuring.reading import read_case
 from workflows.phantom.measuring.said import said_in_report
 from workflows.phantom.measuring.scoring import NOTHING, Said
-from wsi_pipeline.settings import ModelSettings
+from wsi_pipeline.settings import ModelSettings, RunSettings
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Handling:
         names: file name of the slide of that place, without suffix; their order is the order of the report.
         reverse: slides come in the opposite order.
         scanned: fields of `SlideSpec` that differ.
+        quality: of JPEG that the finished files are compressed with once more; None for not at all.
     """
 
     name: str
     names: str = "S{:02d}"
     reverse: bool = False
     scanned: tuple[tuple[str, object], ...] = ()
+    quality: int | None = None
 
 
 AS_MADE = Handling("as made")
@@ -43,7 +47,7 @@ HANDLINGS = (
     Handling("renamed", names="B22-1047 {:02d} HE"),
     Handling("reordered", reverse=True),
     Handling("rescanned at 40X", scanned=(("mpp", 0.25), ("factors", (4, 16)))),
-    Handling("JPEG quality 60", scanned=(("quality", 60),)),
+    Handling("JPEG again, quality 60", quality=60),
     Handling("shifted by 5 µm", scanned=(("shift_um", 5.0),)),
 )
 
@@ -56,7 +60,7 @@ def measure_robustness(
     workers: int = 2,
     handlings: Sequence[Handling] = HANDLINGS,
 ) -> Iterator[dict[str, bool]]:
-    """Per part, whether each handling gets the words, extents and slides that the slides as made get.
+    """Per part, whether each handling gets the words, extents and slides that the slides as made get, line by line.
 
     Args:
         work: folder for slides and results; each is deleted once read.
@@ -73,8 +77,8 @@ def measure_robustness(
 
 def _compare(work: Path, number: int, part: PhantomPart, model: str, handlings: Sequence[Handling]) -> dict[str, bool]:
     usual = _read(work / f"{number}", part, AS_MADE, model)
-    # no report twice is no agreement
-    return {h.name: _read(work / f"{number}", part, h, model) == usual != NOTHING for h in handlings}
+    # to say nothing twice is no agreement
+    return {h.name: _read(work / f"{number}", part, h, model) == usual and bool(usual.findings) for h in handlings}
 
 
 def _read(folder: Path, part: PhantomPart, handling: Handling, model: str) -> Said:
@@ -85,8 +89,11 @@ def _read(folder: Path, part: PhantomPart, handling: Handling, model: str) -> Sa
     for place, number in enumerate(order, 1):
         spec: SlideSpec = replace(part.slides[number], **dict(handling.scanned))  # type: ignore[arg-type]
         suffix = "svs" if spec.layout == "svs" else "tif"
-        make_slide(slides / f"{handling.names.format(place)}.{suffix}", spec)
-    read = read_case(folder, ModelSettings(name=model))
+        file = slides / f"{handling.names.format(place)}.{suffix}"
+        make_slide(file, spec)
+        if handling.quality:
+            write_slide(file, replace(spec, quality=handling.quality), tifffile.imread(file, key=0))
+    read = read_case(folder, RunSettings(model=ModelSettings(name=model)))
     said = NOTHING
     if read.report:
         said = _renumbered(said_in_report(read.report.parts[0], [s.id for s in read.case.slides]), order)
@@ -96,4 +103,5 @@ def _read(folder: Path, part: PhantomPart, handling: Handling, model: str) -> Sa
 
 def _renumbered(said: Said, order: Sequence[int]) -> Said:
     findings = [(text, extent, tuple(sorted(order[n - 1] + 1 for n in shown))) for text, extent, shown in said.findings]
-    return Said(said.specimen, tuple(sorted(findings)))
+    lines = tuple(said.lines[order.index(slide)] for slide in range(len(order)))
+    return replace(said, findings=tuple(sorted(findings)), lines=lines)

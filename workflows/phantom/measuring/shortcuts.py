@@ -18,9 +18,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tilers.tile import ALGORITHM
 from workflows.phantom.drawing.pool import PoolSlide
 from workflows.phantom.measuring.scoring import Said, all_benign
 from workflows.phantom.pathology import VERSION, Organ
+from workflows.phantom.seeds import require
 from workflows.phantom.training.labels import CLASSES, number_of
 from wsi_pipeline.store.fingerprint import fingerprint
 from wsi_pipeline.store.patches import PatchStore
@@ -84,10 +86,16 @@ class Shortcut:
 
 
 def train_shortcut(
-    kind: Kind, slides: Sequence[PoolSlide], seed: int = 0, steps: int = 1500, keep: Path | None = None
+    kind: Kind, slides: Sequence[PoolSlide], seed: int = 0, steps: int = 2500, keep: Path | None = None
 ) -> Shortcut:
-    """Train on whole slides of known diagnosis; with a folder to `keep` it in, once."""
-    known = fingerprint(version=VERSION, kind=kind, seed=seed, steps=steps, slides=[s.spec.seed for s in slides])
+    """Train on whole slides of known diagnosis; with a folder to `keep` it in, once.
+
+    Raises:
+        ValueError: a slide that is none to be trained on.
+    """
+    seeds = [s.spec.seed for s in slides]
+    require("train", seeds)
+    known = fingerprint(version=VERSION, tiling=ALGORITHM, kind=kind, seed=seed, steps=steps, slides=seeds)
     file = keep / f"shortcut-{known}.pt" if keep else None
     if file is None or not file.exists():
         shortcut = _trained(kind, slides, seed, steps)

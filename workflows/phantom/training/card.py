@@ -16,9 +16,10 @@ job run offline and its quality measurable.
 
 ## How it was made
 
-`wsi-pipeline phantom train --out FOLDER` with the defaults (`workflows/phantom/training/recipe.py`), phantom version
-{phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min, writer {writer} min (slides
-that an earlier, stopped run had made are not counted).
+By the steps of `wsi-pipeline phantom train --out FOLDER` (`workflows/phantom/training/recipe.py` says what differed in
+earlier cycles), phantom version {phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min,
+writer {writer} min, beside slides and sheets that were there already. The shipped weights were made over several days,
+cycle after cycle, not by one run of that command.
 
 1. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
    mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps): of patches cut anywhere
@@ -30,7 +31,7 @@ that an earlier, stopped run had made are not counted).
    few large ones (up to {large:,} patches at 1 token per patch, {large_fine:,} at 4), at 1 and 4 tokens per patch
    and at both; to conclude from given lines; and to merge the conclusions of windows ({cycles} steps; the loss
    is on the answer, three auxiliary heads are thrown away).
-   The slides of {anywhere} of the parts in each of these cycles count from any number instead of one.
+   Cycle by cycle, the slides of {anywhere} of the parts count from any number instead of one.
 
 ## Input
 

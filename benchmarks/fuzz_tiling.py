@@ -1,0 +1,47 @@
+"""Tile damaged slides that have levels and count how each ended; garbage in a store is a finding.
+
+python benchmarks/fuzz_tiling.py [--seed S] [--inputs N]
+
+Every patch stored is compared with that of the undamaged slide, whichever reader `auto` took in the end.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import click
+import machine
+from fuzzed import count_outcomes
+
+from tests.conftest import tissue_image
+from tests.tilers.fuzzing import Patches, patches_of, stored_of
+from tests.tilers.tiffs import LAYOUTS, write_tiff
+
+
+@click.command()
+@click.option("--seed", default=0, show_default=True)
+@click.option("--inputs", default=1000, show_default=True)
+def main(seed: int, inputs: int) -> None:
+    """Damage, tile, count."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder = Path(name)
+        image = tissue_image(1600, 2000)
+        slides = [write_tiff(folder / f"{k}.svs", image, layout, 240, factors=(4,)) for k, layout in enumerate(LAYOUTS)]
+
+        def outcome_of(slide: Path, whole: Patches) -> str:
+            return stored_of(slide, whole, slide.with_suffix(".zarr"))
+
+        counts = count_outcomes(slides, partial(patches_of, out=folder / "whole"), outcome_of, seed, inputs, folder)
+    print(f"tiling, {sum(counts.values())} damaged inputs of {len(slides)} slides with levels, seed {seed}, "
+          f"{time.monotonic() - started:.0f} s")  # fmt: skip
+    print(machine.describe())
+    for what, number in counts.most_common():
+        print(f"  {number:>7}  {what}")
+
+
+if __name__ == "__main__":
+    main()
