@@ -9,6 +9,7 @@ import pytest
 
 from reporters.confidence import Calibration
 from tests.workflows.conftest import SMALL
+from tilers.tile import ALGORITHM
 from workflows.checkpoints import Model
 from workflows.phantom.drawing.cohort import draw_case
 from workflows.phantom.drawing.pool import build_pool
@@ -99,7 +100,8 @@ def test_the_shipped_checkpoint_is_small_and_its_calibration_its_own() -> None:
     folder = resources.files("wsi_pipeline") / "models" / "phantom"
     assert sum(len(file.read_bytes()) for file in folder.iterdir() if file.is_file()) < 10e6
     calibration = Calibration.model_validate_json((folder / "wsi_calibration.json").read_text())
-    assert calibration.revision == shipped.revision
+    made_for = calibration.made_for
+    assert (made_for.revision, made_for.tiling) == (shipped.revision, ALGORITHM), "calibrate it again"
 
 
 def test_slides_may_be_renamed_and_come_in_another_order(tmp_path: Path) -> None:
