@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import click
@@ -35,7 +34,7 @@ def main(seed: int, inputs: int) -> None:
         def outcome_of(slide: Path, whole: Patches) -> str:
             return stored_of(slide, whole, slide.with_suffix(".zarr"))
 
-        counts = count_outcomes(slides, partial(patches_of, out=folder / "whole"), outcome_of, seed, inputs, folder)
+        counts = count_outcomes(slides, patches_of, outcome_of, seed, inputs, folder)
     print(f"tiling, {sum(counts.values())} damaged inputs of {len(slides)} slides with levels, seed {seed}, "
           f"{time.monotonic() - started:.0f} s")  # fmt: skip
     print(machine.describe())

@@ -142,8 +142,8 @@ def _print(rows: list[Row]) -> None:
         false = np.mean([row.reading.false_slides for row in some])
         distinct = np.mean([row.distinct for row in some])
         tokens, seconds = np.mean([row.reading.tokens for row in some]), np.mean([row.seconds for row in some])
-        prefill = np.mean([row.reading.prefill_s for row in some])
-        memory = max(row.reading.memory_mib for row in some)
+        prefill = np.mean([row.reading.prefill_s or 0.0 for row in some])
+        memory = max(row.reading.memory_mib or 0.0 for row in some)
         print(
             f"{key[0]:>8,}{distinct:>10,.0f}{key[1] or 'none':>8}  {key[2]:20}{len(some):>4}{hits / len(some):>10.3f}"
             f"{low:>8.3f}–{high:.3f}{slide:>8.3f}{false:>8.2f}{exact / len(some):>8.3f}{least:>8.3f}–{most:.3f}"

@@ -195,6 +195,8 @@ def measure_peer(kind: BigSlide, peer: str, python: Path, slide: Path, places: P
         preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
     )
     shutil.rmtree(out, ignore_errors=True)
+    if done.returncode < 0:
+        return f"ended by signal {-done.returncode}, as the system ends what takes more memory than there is"
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["no output"])[-1]
     return Row(kind.name, peer, *json.loads(done.stdout.strip().splitlines()[-1]))

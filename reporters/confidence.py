@@ -85,10 +85,13 @@ class Calibration(BaseModel):
         # either way round the exponential stays below 1
         return 1 / (1 + math.exp(-odds)) if odds > 0 else math.exp(odds) / (1 + math.exp(odds))
 
+    def holds(self, now: Circumstances, tokens_per_patch: int, slides: int) -> bool:
+        """Whether it was made for an answer about so many slides."""
+        return now == self.made_for and tokens_per_patch in self.tokens_per_patch and slides <= self.most_slides
+
     def judge(self, signs: Signs, now: Circumstances, tokens_per_patch: int, slides: int) -> Confidence | None:
-        """Confidence in an answer about so many slides; None where this calibration was made for something else."""
-        known = now == self.made_for and tokens_per_patch in self.tokens_per_patch and slides <= self.most_slides
-        known &= (signs.agreement is None) == (now.samples == 0)
+        """Confidence in such an answer; None where this calibration was made for something else."""
+        known = self.holds(now, tokens_per_patch, slides) and (signs.agreement is None) == (now.samples == 0)
         if not known or not math.isfinite(signs.logprob):
             return None
         chance = round(self.chance(signs), 3)
@@ -114,4 +117,4 @@ def find_calibration(folder: Path) -> Calibration | None:
         return Calibration.model_validate_json(file.read_text())
     except ValidationError as error:
         cause = f"is no valid calibration ({error.error_count()} errors)"
-        raise ModelError(file, cause, "make it again, or delete it: confidence is then not shown") from None
+        raise ModelError(file, cause, "delete it: confidence is then not shown; then make it again") from None

@@ -30,7 +30,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped
         self._new = 0
 
     def mark(self) -> Mark:
-        """What `rewind` comes back to; no room is taken for it."""
+        """What `rewind` comes back to; of a local layer it keeps a window alive."""
         return self.seen, self.keys, self.values
 
     def rewind(self, mark: Mark) -> None:

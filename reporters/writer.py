@@ -133,7 +133,7 @@ class Writer:
             samples: how many other answers to draw from the model's own probabilities; the input is read once.
             seed: of these draws.
         """
-        from reporters.attention import CHUNKED, LOOKING
+        from reporters.attention import LOOKING
         from reporters.memory import Memory
         from reporters.prefill import prefill
 
@@ -144,12 +144,11 @@ class Writer:
             torch.cuda.synchronize()
         seconds, held = time.monotonic() - started, memory.stored() / 2**20
         emit("write.prefilled", tokens=len(sequence.ids), seconds=round(seconds, 3), memory_mib=round(held, 1))
-        read = memory.mark()
+        read = memory.mark() if samples else []
         soft = torch.from_numpy(sequence.soft).to(self.device)
         look = partial(self._attention, soft=soft, grids=sequence.grids) if len(sequence.grids) else None
         self.model.set_attn_implementation({"text_config": LOOKING})
         answer = self._answer(sequence, memory, max_new_tokens, _likeliest, look if self._global else None)
-        self.model.set_attn_implementation({"text_config": CHUNKED})
         random, drawn = torch.Generator().manual_seed(seed), []
         for _ in range(samples):
             memory.rewind(read)

@@ -69,7 +69,7 @@ class Model:
             self._checked = True
 
     def adapt(self, settings: RunSettings) -> RunSettings:
-        """The settings with what they leave to the checkpoint: its patch size, the samples of its calibration.
+        """The settings with `native_patches` resolved to the checkpoint's patch size.
 
         Raises:
             UsageError: there is no checkpoint to ask.
@@ -80,10 +80,6 @@ class Model:
 
             check_asked(self.profile, settings.report)
             self._stretch()
-        if settings.report.samples is None:
-            samples = self.calibration.made_for.samples if self.calibration else 0
-            report = settings.report.model_copy(update={"samples": samples})
-            settings = settings.model_copy(update={"report": report})
         if not settings.native_patches:
             return settings
         if self.profile is None:

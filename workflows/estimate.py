@@ -164,7 +164,10 @@ def _model_seconds(model: Model, cases: Sequence[CaseEstimate], settings: RunSet
     reading = answers * of_reading(text, tokens // answers)
     rate, bandwidth = _measured_rates(model)
     word = max(model.checkpoint.parameters * BYTES[model.dtype] / bandwidth, text.num_hidden_layers * _LAYER_SECONDS)
-    words = answers * min(settings.report.max_new_tokens, 256)
+    drawn = settings.report.samples
+    if drawn is None:
+        drawn = model.calibration.made_for.samples if model.calibration else 0
+    words = answers * (1 + drawn) * min(settings.report.max_new_tokens, 256)
     return float((patches * of_encoding(vision) + reading) / (_REACHED * rate) + words * word)
 
 

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reporters.answers import PartDraft
-from reporters.confidence import PHANTOM_DOMAIN, Circumstances, Signs
 from reporters.draft import draft_part
 from reporters.gate import why_not
 from reporters.instructions import instruction_for
 from reporters.plan import PartPlan
 from reporters.render import render_html, render_text, take_pictures
 from reporters.report import completeness_of, make_report
-from reporters.schema import ALGORITHM, SCHEMA, Confidence, Provenance, Report, Run
+from reporters.schema import ALGORITHM, SCHEMA, Provenance, Report, Run
 from reporters.selection import Choose, Patches, at_random, farthest
 from reporters.strategies import fine_tokens
-from tilers.tile import ALGORITHM as TILING
+from workflows.confidence import confidence_in, samples_for
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.events import emit
@@ -56,7 +55,8 @@ def encode_and_report(work: Work, started: float) -> tuple[Path, Report]:
         for part, draft in zip(work.case.parts, drafts, strict=True)
     ]
     confidences = [
-        _confidence(draft, work) if whole.complete else None for draft, whole in zip(drafts, completeness, strict=True)
+        confidence_in(draft, work) if whole.complete else None
+        for draft, whole in zip(drafts, completeness, strict=True)
     ]
     report = make_report(
         work.case, work.outcomes, work.stores, drafts, completeness, confidences,
@@ -146,35 +146,8 @@ def _draft(
 ) -> PartDraft:
     if plan is None:
         return PartDraft(no_diagnosis=reason)
-    return draft_part(part, plan, work.model.writer, _slides_to_read(part, work), tokens, work.settings.report)
-
-
-def _confidence(draft: PartDraft, work: Work) -> Confidence | None:
-    """In a part read whole, by the checkpoint's calibration; none where that was made for something else, or cut."""
-    calibration, plan = work.model.calibration, draft.plan
-    if plan is None or draft.logprob is None or not draft.diagnosis or draft.truncated or calibration is None:
-        return None
-    # no calibration tells which patches were fine, how long sequences were, or of what power slides were not
-    tile = work.settings.tile
-    otherwise = (plan.strategy == "mixed", work.settings.model.context_tokens, tile.force_mpp, tile.allow_upsampling)
-    if any(otherwise):
-        return None
-    phantom = all(store.facts.phantom for store in work.stores.values())
-    domain = PHANTOM_DOMAIN if phantom else work.settings.report.domain
-    if domain is None:
-        return None
-    now = Circumstances(
-        revision=str(work.model.revision),
-        dtype=work.model.dtype,
-        tiling=TILING,
-        plan=plan.strategy,
-        deviations=plan.deviations,
-        samples=work.settings.report.samples or 0,
-        domain=domain,
-    )
-    slides = len({name for window in plan.windows for name in window.names})
-    signs = Signs(draft.logprob, draft.agreement, any(said.seen_on for said in draft.diagnosis))
-    return calibration.judge(signs, now, plan.tokens_per_patch, slides)
+    settings = work.settings.report.model_copy(update={"samples": samples_for(plan, work)})
+    return draft_part(part, plan, work.model.writer, _slides_to_read(part, work), tokens, settings)
 
 
 def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:

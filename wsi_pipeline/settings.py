@@ -99,7 +99,7 @@ class ReportSettings(Settings):
     """Longest text of one generation."""
     samples: Annotated[int, Field(ge=0, le=64)] | None = None
     """Answers drawn at random beside each one written; how many conclude the same goes into confidence. Default as many
-    as the checkpoint's calibration was made with; none without."""
+    as a calibration that holds for the answer was made with, else none; never of free text."""
     seed: int = 0
     """Of all random choices."""
     evidence_patches: Annotated[int, Field(ge=0, le=64)] = 4

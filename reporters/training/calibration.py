@@ -33,10 +33,12 @@ def fit_calibration(
         threshold: the chance below which the checkpoint is to abstain; at one half it is more often wrong than right.
 
     Raises:
-        ValueError: fewer than 50 answers.
+        ValueError: fewer than 50 answers, or some with samples and some without.
     """
     if len(signs) < _FEWEST:
         raise ValueError(f"{len(signs)} answers are too few for a calibration; it takes {_FEWEST}")
+    if any((one.agreement is None) != (made_for.samples == 0) for one in signs):
+        raise ValueError(f"the calibration is for {made_for.samples} samples, and not all answers were drawn with them")
     values = np.array([one.values(made_for.samples) for one in signs])
     spread = values.std(0)
     spread[spread == 0] = 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tilers.readers import UndecodableRegion
 from tilers.readers.direct import DirectReader
 from tilers.readers.tile_list import NotDirect
 from tilers.readers.tiles import Pixels
-from tilers.tile import tile
+from tilers.tile import patch_level, read_patch, survey, tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
@@ -102,7 +103,7 @@ def _windows(reader: DirectReader) -> Iterator[tuple[tuple[int, int, int], Pixel
                     yield (level, x, y), pixels
 
 
-SMALL_PATCHES = TileSettings(patch_size=256, codec="zstd")
+_SETTINGS = TileSettings(patch_size=256, codec="zstd")
 _CELL = 32
 """Pixels of 1 µm: what tiling holds against the overview are means over so many."""
 _GARBAGE = 40
@@ -112,15 +113,19 @@ Patches = Mapping[tuple[int, int], Pixels]
 """By place on the slide."""
 
 
-def patches_of(path: Path, out: Path) -> Patches:
-    """What tiling stores of a slide in `out`, which is deleted again."""
-    return _stored(path, out)[0]
+def patches_of(path: Path) -> Patches:
+    """Every patch of a slide's grid, glass included."""
+    found = survey(Slide("s", path), _SETTINGS)
+    with closing(found.reader):
+        level = patch_level(found.reader, _SETTINGS.mpp, found.resolution.mpp)
+        places = [(int(x), int(y)) for x, y in found.grid.origins]
+        return {xy: read_patch(found.reader, found.grid, level, xy, _SETTINGS.patch_size)[0] for xy in places}
 
 
 def _stored(path: Path, out: Path) -> tuple[Patches, tuple[str, ...]]:
-    """And its warnings."""
+    """What tiling stores in `out`, which is deleted again, and its warnings."""
     try:
-        tile(Slide("s", path), SMALL_PATCHES, out)
+        tile(Slide("s", path), _SETTINGS, out)
         store = PatchStore(out)
         pixels = {(int(x), int(y)): np.asarray(store.patches[n]) for n, (x, y) in enumerate(store.coords)}
         return pixels, store.facts.warnings
@@ -143,14 +148,13 @@ def stored_of(path: Path, whole: Patches, out: Path) -> str:
     except Exception as error:
         return f"ESCAPED: {type(error).__name__}: {error}"
     if found.keys() - whole.keys():
-        return "stored, other patches"
+        return "stored, on another grid"
     off = max((_means_apart(pixels, whole[place]) for place, pixels in found.items()), default=0)
-    kept = "all patches" if found.keys() == whole.keys() else "some patches left out"
     if off > _GARBAGE:
         doubt = any("levels show different" in warning for warning in warnings)
-        return f"stored, {kept}, levels in doubt and said so" if doubt else f"GARBAGE stored, {kept}"
+        return "stored, levels in doubt and said so" if doubt else "GARBAGE stored"
     same = all(np.array_equal(pixels, whole[place]) for place, pixels in found.items())
-    return f"stored, {kept}, {'the same pixels' if same else 'some pixels a little off'}"
+    return f"stored, {'the same pixels' if same else 'some pixels a little off'}"
 
 
 def _means_apart(a: Pixels, b: Pixels) -> float:

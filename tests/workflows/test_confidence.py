@@ -12,7 +12,7 @@ from tilers.tile import ALGORITHM
 from workflows.phantom.measuring.confidence import read_answers
 from workflows.run import run
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
-from wsi_pipeline.settings import ModelSettings, RunSettings, TileSettings
+from wsi_pipeline.settings import ModelSettings, ReportSettings, RunSettings, TileSettings
 
 
 @pytest.fixture
@@ -72,6 +72,17 @@ def test_slides_of_another_power_than_stated_have_no_confidence(
     (part,) = wp.load_report(tmp_path / "out/cases" / outcome.case / str(outcome.report)).parts
     assert part.diagnosis
     assert part.confidence is None
+
+
+def test_nothing_is_drawn_for_a_plan_that_the_calibration_was_not_made_for(
+    phantom_cases: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    put(checkpoint, 0.0)
+    given = RunSettings(model=ModelSettings(name=str(checkpoint)), report=ReportSettings(plan="windows"))
+    (outcome,) = run(wp.find_cases(phantom_cases)[-1:], tmp_path / "out", given)
+    (part,) = wp.load_report(tmp_path / "out/cases" / outcome.case / str(outcome.report)).parts
+    assert part.diagnosis
+    assert (part.agreement, part.confidence) == (None, None)
 
 
 def test_an_unsure_model_abstains_and_says_what_it_leaned_to(

@@ -127,7 +127,7 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibrati
         ModelError: it concluded nothing, or read them by several plans.
     """
     read = read_answers(work, "calibration", 500_000, parts, model, workers, samples=SAMPLES)
-    answers = [a for a in read if math.isfinite(a.signs.logprob)]
+    answers = [a for a in read if math.isfinite(a.signs.logprob) and a.signs.agreement is not None]
     if not answers:
         raise ModelError(f"model {model!r}", "concluded nothing about any part", "train it for longer")
     plans = sorted({str(a.plan) for a in answers})

@@ -38,8 +38,8 @@ class Reading:
         exact: the right diagnosis with its grade, and no other.
         said: all diagnoses.
         tokens: input tokens over all sequences.
-        prefill_s: seconds that reading all of them took, before a word was written.
-        memory_mib: of keys and values of the longest.
+        prefill_s: seconds that reading all of them took, merging passes included and words apart; None from files.
+        memory_mib: of keys and values of the longest; None from files.
     """
 
     diseased: bool
@@ -48,8 +48,8 @@ class Reading:
     exact: bool
     said: tuple[str, ...]
     tokens: int
-    prefill_s: float = 0.0
-    memory_mib: float = 0.0
+    prefill_s: float | None = None
+    memory_mib: float | None = None
 
 
 @dataclass(frozen=True)

@@ -172,13 +172,13 @@ def _teach_writer(
 
 def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, Any]:
     """What of a recipe decides the weights after so many cycles of the tower, and of the writer."""
-    sizes: dict[str, Any] = {
-        name: getattr(recipe, name) for name in ("seed", "organs", "lesion_sheets", "mimic_sheets")
-    }
+    sizes: dict[str, Any] = {name: getattr(recipe, name) for name in ("seed", "lesion_sheets", "mimic_sheets")}
     sizes["tower"] = recipe.tower[:tower]
     if writer is None:
         return sizes
     cycles = [asdict(cycle) for cycle in recipe.writer[:writer]]
+    if recipe.organs != Recipe().organs:
+        sizes["organs"] = recipe.organs
     return sizes | {"lessons": LESSONS, "views": recipe.views, "writer": cycles}
 
 
