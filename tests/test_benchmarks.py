@@ -25,3 +25,5 @@ def test_a_whole_case_of_a_few_patches_tells_every_stage(tmp_path: Path) -> None
 def test_evidence_of_one_part_is_measured_on_its_line() -> None:
     told = run_benchmark("evidence.py", "--parts", "1", "--seed", "620002", "--workers", "1")
     assert "1 parts of 6 to 12 slides" in told
+    assert re.search(r"\n[1-9] lines name a lesion rightly", told)
+    assert re.search(r"all: first patch in the lesion \d\.\d{3}", told)

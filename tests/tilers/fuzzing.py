@@ -17,7 +17,7 @@ from tilers.tile import patch_level, read_patch, survey, tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
-from wsi_pipeline.store.patches import PatchStore
+from wsi_pipeline.store.patches import PatchStore, SlideFacts
 
 _HEAD = 4096
 _WINDOW = 512
@@ -122,13 +122,13 @@ def patches_of(path: Path) -> Patches:
         return {xy: read_patch(found.reader, found.grid, level, xy, _SETTINGS.patch_size)[0] for xy in places}
 
 
-def _stored(path: Path, out: Path) -> tuple[Patches, tuple[str, ...]]:
-    """What tiling stores in `out`, which is deleted again, and its warnings."""
+def _stored(path: Path, out: Path) -> tuple[Patches, SlideFacts]:
+    """What tiling stores in `out`, which is deleted again."""
     try:
         tile(Slide("s", path), _SETTINGS, out)
         store = PatchStore(out)
         pixels = {(int(x), int(y)): np.asarray(store.patches[n]) for n, (x, y) in enumerate(store.coords)}
-        return pixels, store.facts.warnings
+        return pixels, store.facts
     finally:
         shutil.rmtree(out, ignore_errors=True)
 
@@ -142,7 +142,7 @@ def stored_of(path: Path, whole: Patches, out: Path) -> str:
         out: folder of the store, which need not be there.
     """
     try:
-        found, warnings = _stored(path, out)
+        found, facts = _stored(path, out)
     except SlideError:
         return "refused"
     except Exception as error:
@@ -151,8 +151,10 @@ def stored_of(path: Path, whole: Patches, out: Path) -> str:
         return "stored, on another grid"
     off = max((_means_apart(pixels, whole[place]) for place, pixels in found.items()), default=0)
     if off > _GARBAGE:
-        doubt = any("levels show different" in warning for warning in warnings)
-        return "stored, levels in doubt and said so" if doubt else "GARBAGE stored"
+        if any("levels show different" in warning for warning in facts.warnings):
+            return "stored, levels in doubt and said so"
+        # where damage took the other levels away, nothing is left to hold patches against
+        return "GARBAGE stored" if facts.levels > 1 else "stored, garbage that one level cannot show"
     same = all(np.array_equal(pixels, whole[place]) for place, pixels in found.items())
     return f"stored, {'the same pixels' if same else 'some pixels a little off'}"
 

@@ -1,5 +1,6 @@
 """What a report says about how sure its model is."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 import wsi_pipeline as wp
 from reporters.confidence import Calibration
 from reporters.schema import Report
+from tests.benchmarks import run_benchmark
 from tilers.tile import ALGORITHM
-from workflows.phantom.measuring.confidence import read_answers
 from workflows.run import run
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
 from wsi_pipeline.settings import ModelSettings, ReportSettings, RunSettings, TileSettings
@@ -105,10 +106,8 @@ def test_a_calibration_of_another_revision_shows_nothing(phantom_cases: Path, tm
     assert report.parts[0].confidence is None
 
 
-def test_phantom_parts_are_read_with_the_probability_of_their_answers(tmp_path: Path) -> None:
-    drawn = {"workers": 2, "contrasts": (1.0, 0.0), "samples": 2}
-    answers = list(read_answers(tmp_path, "test", 610_000, 2, "phantom", **drawn))  # type: ignore[arg-type]
-    assert [a.contrast for a in answers] == [1.0, 0.0]
-    assert all(a.signs.logprob < 0 and a.plan == "joint" for a in answers)
-    assert all(a.signs.agreement in (0.0, 0.5, 1.0) for a in answers)
-    assert not any(tmp_path.iterdir())
+def test_the_sweep_tells_every_contrast_and_what_abstaining_costs() -> None:
+    told = run_benchmark("confidence.py", "--seed", "610004", "--parts", "2", "--workers", "1")
+    assert "2 phantom parts of 1 to 12 slides, 0 of them without an answer" in told
+    assert re.search(r"AUROC of confidence", told)
+    assert re.search(r"of 2 parts with a number: Brier score \d", told)

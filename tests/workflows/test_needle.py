@@ -1,10 +1,12 @@
 """Cases composed from a bank: as large as asked, and decided by exactly the patches that were put in."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.benchmarks import BENCHMARKS, run_benchmark
 from workflows.checkpoints import Model
 from workflows.phantom.drawing.cohort import draw_case
 from workflows.phantom.drawing.pool import build_pool
@@ -64,6 +66,16 @@ def test_every_reader_reads_and_those_that_see_less_take_less(bank: Bank) -> Non
     assert tokens["126 farthest"] < everything
     assert tokens["joint, T = 1"] < tokens["mixed, by novelty"] < tokens["mixed, two passes"]
     assert tokens["best single slide"] > everything
+
+
+def test_the_table_has_a_row_per_reader_and_lesion(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr("banks.build_bank", lambda *_: bank)
+    asked = ("--patches", "40", "--cases", "2", "--lesions", "1", "--reader", EVERY, "--reader", "windows")
+    rows = re.findall(r"^ +40 +\d+ +(none|1)  ([a-z() ]+?) +2 .* +([\d,]+) +\d+\.\d+ +\d+\.\d +\d+\.\d$",
+                      run_benchmark("needle.py", *asked), re.MULTILINE)  # fmt: skip
+    assert [row[:2] for row in rows] == [(lesion, reader) for lesion in ("none", "1") for reader in (EVERY, "windows")]
+    assert all(int(tokens) > 40 for *_, tokens in rows)
 
 
 def test_a_composed_case_reads_the_same_from_files(tmp_path: Path) -> None:

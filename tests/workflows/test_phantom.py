@@ -187,13 +187,17 @@ def test_every_slide_has_its_own_stain_and_scanner() -> None:
 
 
 def test_distractors_leave_lesions_to_be_seen() -> None:
+    drawn = {"blurred": False, "laid over": False}
     for seed in range(6):
         here = spec(mm=0.6, seed=seed)
         layout = lay_out(here)
         painting = paint(here, layout)
         assert not painting.blurred[layout.lesion > 0].any()
+        drawn["blurred"] |= bool(painting.blurred.any())
         if painting.overlay is not None:
             assert not painting.overlay[layout.lesion > 0].any()
+            drawn["laid over"] |= bool(painting.overlay.any())
+    assert all(drawn.values())
 
 
 def test_what_lies_where_is_known() -> None:
