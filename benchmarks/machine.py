@@ -32,7 +32,8 @@ class PeakMemory:
     """The most, seen twice a second, that this process and all below it hold; what they share counts twice."""
 
     def __enter__(self) -> PeakMemory:
-        self.gib, self._over = 0.0, threading.Event()
+        self.gib = self._lately = 0.0
+        self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
         return self
@@ -40,6 +41,11 @@ class PeakMemory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over.set()
         self._watcher.join()
+
+    def lately(self) -> float:
+        """The most since this was last asked."""
+        most, self._lately = self._lately, 0.0
+        return most
 
     def _watch(self) -> None:
         this = psutil.Process()
@@ -51,6 +57,7 @@ class PeakMemory:
                 except psutil.NoSuchProcess:
                     continue
             self.gib = max(self.gib, total / 2**30)
+            self._lately = max(self._lately, total / 2**30)
 
 
 def _processor() -> str:

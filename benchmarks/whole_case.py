@@ -57,19 +57,23 @@ def make_slides(folder: Path, slides: int, patches: int) -> None:
 def main(slides: int, patches: int, model: str, workers: int, folder: Path | None) -> None:
     """Make, run, print."""
     begun: dict[str, float] = {}
+    peaks: list[float] = []
+    memory = machine.PeakMemory()
 
     def listen(event: Event) -> None:
         for stage, name in STAGES.items():
-            if event.name == name:
-                begun.setdefault(stage, time.monotonic())
+            if event.name == name and stage not in begun:
+                begun[stage] = time.monotonic()
+                peaks.append(memory.lately())
 
     with tempfile.TemporaryDirectory(prefix="whole-case-", dir=folder) as name:
         make_slides(Path(name) / "slides" / "case", slides, patches)
         (case,) = discover(Path(name) / "slides", "folders")
         started = time.monotonic()
-        with listening(listen), machine.PeakMemory() as memory:
+        with memory, listening(listen):
             (outcome,) = run([case], Path(name) / "out", gather({"model": model, "workers": workers}))
         ended = time.monotonic()
+        peaks.append(memory.lately())
         if outcome.report is None:
             raise SystemExit(f"no report: {outcome.reason}")
         done = Path(name) / "out" / "cases" / case.id / outcome.report / "report.json"
@@ -86,8 +90,9 @@ def main(slides: int, patches: int, model: str, workers: int, folder: Path | Non
         f"per patch, {part.plan.tokens:,} tokens; {part.completeness.patches_read:,} patches read"
     )
     times = [*(begun[stage] for stage in STAGES if stage in begun), ended]
-    for stage, start, stop in zip([s for s in STAGES if s in begun], times, times[1:], strict=False):
-        print(f"  {stage:8}{stop - start:8.1f} s")
+    stages = [stage for stage in STAGES if stage in begun]
+    for stage, start, stop, peak in zip(stages, times[:-1], times[1:], peaks[1:], strict=True):
+        print(f"  {stage:8}{stop - start:8.1f} s{peak:8.2f} GiB at the most")
     print(f"  {'all':8}{ended - started:8.1f} s")
     print(f"  peak memory {memory.gib:.2f} GiB, tiling processes included; {stored / 2**30:.1f} GiB stored")
 
