@@ -1,6 +1,6 @@
 """Patches per second of tiling, store written, beside loops over other libraries and the decoder's own limits.
 
-python benchmarks/tiling.py [--quick] [--edge MM] [--slide NAME …] [--peers FOLDER] [--json]
+python benchmarks/tiling.py [--quick] [--edge MM] [--slide NAME …] [--method NAME …] [--peers FOLDER] [--json]
 
 Every row runs in a process of its own on one core, on the same patches of the same slide. Limits, loops and peers are
 told where the patches are before their time starts; ours and hs2p find tissue within it. The limits decode each
@@ -166,8 +166,11 @@ METHODS: dict[str, Work] = {
     "wsi-pipeline, tiffslide": ours("tiffslide"),
     "OpenSlide loop": loop(with_openslide),
     "tiffslide loop": loop(with_tiffslide),
-    ALL_CORES: ours("direct", CORES),
+    **({ALL_CORES: ours("direct", CORES)} if CORES > 1 else {}),
 }
+
+COMPARED = ("limit: decode + encode", "wsi-pipeline, direct", "OpenSlide loop")
+"""What ratios are made of."""
 
 
 def _measure(method: str, slide: Path, out: Path, places: Places, pipe: Connection) -> None:
@@ -220,9 +223,14 @@ def measure(kind: BigSlide, method: str, slide: Path, places: Places, folder: Pa
 @click.option("--quick", is_flag=True, help="Slides of a quarter of the area.")
 @click.option("--edge", "edge_mm", default=12.0, show_default=True, help="Of a slide, in mm.")
 @click.option("--slide", "names", multiple=True, type=click.Choice([s.name for s in SLIDES]), help="Only these. [all]")
+@click.option(
+    "--method", "methods", multiple=True, type=click.Choice(list(METHODS)), help="Beside what ratios take. [all]"
+)
 @click.option("--peers", type=click.Path(path_type=Path, exists=True), help="Folder of their virtual environments.")
 @click.option("--json", "as_json", is_flag=True)
-def main(quick: bool, edge_mm: float, names: tuple[str, ...], peers: Path | None, as_json: bool) -> None:
+def main(
+    quick: bool, edge_mm: float, names: tuple[str, ...], methods: tuple[str, ...], peers: Path | None, as_json: bool
+) -> None:
     """Build, measure, print."""
     edge_mm /= 1 + quick
     rows: list[Row] = []
@@ -234,7 +242,8 @@ def main(quick: bool, edge_mm: float, names: tuple[str, ...], peers: Path | None
             edge = round(1000 * edge_mm / kind.mpp)
             write_big_slide(slide, kind, edge, edge)
             places = find_places(slide)
-            some = [measure(kind, method, slide, places, Path(name)) for method in METHODS]
+            asked = [method for method in METHODS if not methods or method in (*methods, *COMPARED)]
+            some = [measure(kind, method, slide, places, Path(name)) for method in asked]
             absent = []
             for peer in PEERS:
                 python = peers / peer / "bin" / "python" if peers else None
@@ -270,7 +279,7 @@ def _print(kind: BigSlide, slide: Path, rows: list[Row]) -> None:
         fastest = max(peers, key=lambda row: row.rate)
         told.append(f"{direct / fastest.rate:.1f} times the fastest peer, {fastest.method} (2)")
     told.append(f"{direct / rate['limit: decode + encode']:.0%} of decode + encode (80%)")
-    if CORES > 1:
+    if ALL_CORES in rate:
         told.append(f"{rate[ALL_CORES] / direct:.2f} times on {CORES} cores (1.8 on two)")
     print("  direct: " + ", ".join(told))
 
