@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -116,6 +117,26 @@ def test_missing_tensors_are_named(gemma: Path, tmp_path: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"1 tensors missing.*patch_embedding\.bias"):
         load_tower(find_checkpoint(str(folder)), "cpu", torch.float32)
+
+
+def test_tensors_may_be_named_as_other_releases_name_them(gemma: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(gemma, tmp_path / "renamed")
+    tensors = load_file(folder / "model.safetensors")
+    bare = {re.sub(r"^model\.|language_model\.(model\.)?|vision_model\.", "", name): t for name, t in tensors.items()}
+    renamed = {
+        re.sub(r"^(?!vision_tower|multi_modal|lm_head)", "model.language_model.", name)
+        .replace("vision_tower.", "model.vision_tower.vision_model.")
+        .replace("multi_modal_", "model.multi_modal_"): tensor
+        for name, tensor in bare.items()
+    }
+    assert len(renamed) == len(tensors)
+    assert renamed.keys() != tensors.keys()
+    renamed["model.vision_tower.vision_model.embeddings.position_ids"] = torch.arange(4)[None]
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+    one, other = (load_tower(find_checkpoint(str(f)), "cpu", torch.float32) for f in (gemma, folder))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def test_a_run_refuses_tensors_of_the_writer_that_are_not_there_before_its_first_tile(

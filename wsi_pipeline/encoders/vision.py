@@ -83,8 +83,8 @@ def _tower_tensors(checkpoint: Checkpoint, wanted: Container[str]) -> dict[str, 
                     continue
                 # releases of transformers differ in whether the inner module is named
                 alternatives = (name, name.removeprefix(inner), inner + name)
-                name = next((n for n in alternatives if n in wanted), name)
-                found[name] = tensors.get_tensor(key)
+                if (known := next((n for n in alternatives if n in wanted), None)) is not None:
+                    found[known] = tensors.get_tensor(key)
     return found
 
 

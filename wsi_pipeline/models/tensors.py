@@ -9,6 +9,8 @@ _CONTAINERS = frozenset(("model", "language_model", "vision_model"))
 """Releases of transformers differ in which of these stand in the names of tensors."""
 _TIED = "lm_head.weight"
 """The same as the embedding; few files hold it twice."""
+_COMPUTED = ("position_ids", "inv_freq")
+"""Ends of names of what older releases saved, and every release computes."""
 
 
 def check_tensors(checkpoint: Checkpoint) -> None:
@@ -30,7 +32,7 @@ def check_tensors(checkpoint: Checkpoint) -> None:
     with torch.device("meta"):
         empty = Gemma3ForConditionalGeneration(Gemma3Config.from_dict(config))
     wanted = {_bare(name): tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
-    found = {_bare(name): shape for name, shape in checkpoint.shapes.items()}
+    found = {_bare(name): shape for name, shape in checkpoint.shapes.items() if not name.endswith(_COMPUTED)}
     missing = sorted(wanted.keys() - found.keys() - {_TIED})
     extra = sorted(found.keys() - wanted.keys())
     other = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
