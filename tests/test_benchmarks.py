@@ -18,7 +18,7 @@ def test_a_whole_case_of_a_few_patches_tells_every_stage(tmp_path: Path) -> None
         "whole_case.py", "--slides", "2", "--patches", "24", "--workers", "1", "--folder", str(tmp_path)
     )
     assert re.search(r"2 slides, \d\d patches", told)
-    assert re.search(r"tile +\d+\.\d s.*\n +encode +\d+\.\d s.*\n +write +\d+\.\d s +0\.\d\d GiB.*\n +all", told)
+    assert re.search(r"tile +\d+\.\d s.*\n +encode +\d+\.\d s.*\n +write +\d+\.\d s +\d+\.\d\d GiB.*\n +all", told)
     assert not list(tmp_path.iterdir())
 
 
