@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import click
-import machine
-from fuzzed import count_outcomes
+from fuzzed import count_outcomes, print_counts
 
 from tests.conftest import tissue_image
 from tests.tilers.fuzzing import outcome_of, pixels_of
@@ -33,11 +32,7 @@ def main(slides: tuple[Path, ...], seed: int, inputs: int) -> None:
             image = tissue_image(600, 700)
             slides = tuple(write_tiff(folder / f"{k}.svs", image, layout, 240) for k, layout in enumerate(LAYOUTS))
         counts = count_outcomes(slides, pixels_of, outcome_of, seed, inputs, folder)
-    print(f"direct reader, {sum(counts.values())} damaged inputs of {len(slides)} slides, seed {seed}, "
-          f"{time.monotonic() - started:.0f} s")  # fmt: skip
-    print(machine.describe())
-    for what, number in counts.most_common():
-        print(f"  {number:>7}  {what}")
+    print_counts("direct reader", f"{len(slides)} slides", seed, time.monotonic() - started, counts)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import click
-import machine
-from fuzzed import count_outcomes
+from fuzzed import count_outcomes, print_counts
 
 from tests.conftest import tissue_image
 from tests.tilers.fuzzing import Patches, patches_of, stored_of
@@ -35,11 +34,7 @@ def main(seed: int, inputs: int) -> None:
             return stored_of(slide, whole, slide.with_suffix(".zarr"))
 
         counts = count_outcomes(slides, patches_of, outcome_of, seed, inputs, folder)
-    print(f"tiling, {sum(counts.values())} damaged inputs of {len(slides)} slides with levels, seed {seed}, "
-          f"{time.monotonic() - started:.0f} s")  # fmt: skip
-    print(machine.describe())
-    for what, number in counts.most_common():
-        print(f"  {number:>7}  {what}")
+    print_counts("tiling", f"{len(slides)} slides with levels", seed, time.monotonic() - started, counts)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
+import machine
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -69,3 +70,11 @@ def count_outcomes(
         child.kill()
         child.join()
     return counts
+
+
+def print_counts(what: str, slides: str, seed: int, seconds: float, counts: Counter[str]) -> None:
+    """The table of both scripts."""
+    print(f"{what}, {sum(counts.values())} damaged inputs of {slides}, seed {seed}, {seconds:.0f} s")
+    print(machine.describe())
+    for outcome, number in counts.most_common():
+        print(f"  {number:>7}  {outcome}")

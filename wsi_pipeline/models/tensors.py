@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import Checkpoint
 
@@ -13,6 +15,7 @@ _COMPUTED = ("position_ids", "inv_freq")
 """Ends of names of what older releases saved, and every release computes."""
 
 
+@cache  # a run asks before its first tile, and again where the tower is loaded
 def check_tensors(checkpoint: Checkpoint) -> None:
     """Compare names and shapes in the headers of the weight files with those of an empty model; reads no weight.
 
