@@ -20,20 +20,13 @@ import click
 import machine
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from workflows.phantom.measuring.confidence import CONTRASTS, SLIDES, Answer, read_answers
+from workflows.phantom.measuring.scoring import auroc
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _DRAWS = 1000
 BINS = (0, 0.5, 0.7, 0.9, 1.0001)
-
-
-def auroc(value: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Of `value` as a sign of `right` (Mann-Whitney)."""
-    ranks = rankdata(value)
-    n, m = int(right.sum()), int((~right).sum())
-    return float((ranks[right].sum() - n * (n + 1) / 2) / (n * m))
 
 
 @click.command()

@@ -94,7 +94,7 @@ def loop(read: Callable[[Path], Callable[[int, int, int], NDArray[np.uint8]]]) -
         writer = PatchWriter(out, len(places.origins), PATCH, "jpeg", 90)
         for x, y in places.origins:
             writer.append(region(int(x), int(y), places.step), (int(x), int(y)), 1.0, (1.0,))
-        writer._flush()
+        writer.flush()
         return len(places.origins)
 
     return work

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # each core has a process of tests: threads beyond that wait for each other, which takes half the time again
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from reporters.profiles import Profile
 from reporters.training.build import Shape, build_model, build_tokenizer, save_checkpoint

@@ -1,7 +1,8 @@
 """Whether patches show what the overview does: bytes flipped within a compressed tile decode to garbage, unnoticed.
 
-Overview and patches of a slide with several levels are read from different bytes. Where they differ, one of them is
-damaged, and nobody can tell which. On a slide of one level both come from the same bytes and agree, whatever they are.
+Overview and patches of a slide with several levels are read from different bytes, unless one level serves both best.
+Where they differ, one of them is damaged, and nobody can tell which. From the same bytes, as on a slide of one level,
+both agree, whatever they are.
 """
 
 from __future__ import annotations

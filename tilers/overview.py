@@ -19,6 +19,8 @@ OVERVIEW_MPP = 8.0
 _GOOD_EDGE, _MAX_EDGE = 1024, 6000
 _BLOCK = 256
 _SMALLEST = 8
+_ALIKE = 0.99
+"""Downsamples of stored levels are no round numbers."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,11 @@ def read_overview(reader: Reader, mpp: float, threads: int = 1) -> Overview:
         threads: that decode and resample; they change nothing but the time.
     """
     bounds = reader.bounds
-    longest = max(bounds.width, bounds.height) * mpp
-    good = next((m for m in (2.0, 4.0) if longest / m <= _GOOD_EDGE), OVERVIEW_MPP)
-    wanted = max(good, mpp, longest / _MAX_EDGE)
+    wanted = _overview_mpp(reader, mpp)
     width = max(1, math.floor(bounds.width * mpp / wanted))
     height = max(1, math.floor(bounds.height * mpp / wanted))
     scale_x, scale_y = bounds.width / width, bounds.height / height
-    level = pick_level(reader.downsamples, wanted, mpp)
+    level = overview_level(reader, mpp)
     # a block holds at most 2048² level pixels, so memory does not grow with the slide
     block = max(1, min(_BLOCK, math.floor(2048 * reader.downsamples[level] / max(scale_x, scale_y))))
     image = np.full((height, width, 3), 255, np.uint8)
@@ -82,6 +82,19 @@ def read_overview(reader: Reader, mpp: float, threads: int = 1) -> Overview:
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(read, *zip(*blocks, strict=True)))
     return Overview(image, undecodable, wanted, bounds)
+
+
+def overview_level(reader: Reader, mpp: float) -> int:
+    """The level that an overview is read from; of several as coarse one of the file, or made from few bytes of it."""
+    coarsest = reader.downsamples[pick_level(reader.downsamples, _overview_mpp(reader, mpp), mpp)]
+    equal = [i for i, d in enumerate(reader.downsamples) if _ALIKE < d / coarsest <= 1]
+    return max(equal, key=lambda i: (i < len(reader.level_sizes), i))
+
+
+def _overview_mpp(reader: Reader, mpp: float) -> float:
+    longest = max(reader.bounds.width, reader.bounds.height) * mpp
+    good = next((m for m in (2.0, 4.0) if longest / m <= _GOOD_EDGE), OVERVIEW_MPP)
+    return max(good, mpp, longest / _MAX_EDGE)
 
 
 def _quarters(top: int, left: int, h: int, w: int) -> list[tuple[int, int, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -19,8 +19,9 @@ from tilers.agreement import Agreement, Read
 from tilers.geometry import Grid, is_upsampling, make_grid, pick_level, window
 from tilers.grid import covered, fragments, fullest_of_rest, tissue_fractions
 from tilers.outside_mask import read_mask
-from tilers.overview import Overview, read_overview
+from tilers.overview import Overview, overview_level, read_overview
 from tilers.readers import Opened, Reader, UndecodableRegion, open_slide
+from tilers.readers.base import Keeping
 from tilers.resample import area_average, average_of_means
 from tilers.resolution import Resolution, resolve
 from tilers.tissue import find_tissue, is_dark_field
@@ -29,13 +30,13 @@ from wsi_pipeline.errors import SlideError
 from wsi_pipeline.events import emit
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.fingerprint import fingerprint, input_identity
-from wsi_pipeline.store.patches import MOST_LEFT, SCHEMA, PatchWriter, SlideFacts
+from wsi_pipeline.store.patches import MOST_LEFT, SCHEMA, SHARD, PatchWriter, SlideFacts
 from wsi_pipeline.store.publish import publishing
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 11
+ALGORITHM = 12
 """Raised whenever the same settings would give other pixels, patches or columns."""
 _DOUBTFUL = "its levels show different pictures, so that damage within tiles could not be noticed"
 _HAIR = 1e-6
@@ -85,21 +86,26 @@ class Survey:
         return self.opened.reader
 
 
-def survey(slide: Slide, settings: TileSettings, threads: int = 1) -> Survey:
+def survey(slide: Slide, settings: TileSettings, threads: int = 1, scratch: Path | None = None) -> Survey:
     """Open a slide, settle its resolution, find tissue and the patches to read. The caller closes the reader.
+
+    Args:
+        slide, settings: as for `tile`.
+        threads: that decode and resample.
+        scratch: folder where tiles decoded for the overview may wait for their patches; None when none are read.
 
     Raises:
         SlideError: not a slide, no resolution, too coarse, or nothing decodes.
     """
     opened = open_slide(slide.path, settings.reader)
     try:
-        return _survey(slide, opened, settings, threads)
+        return _survey(slide, opened, settings, threads, scratch)
     except BaseException:
         opened.reader.close()
         raise
 
 
-def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int) -> Survey:
+def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int, scratch: Path | None) -> Survey:
     reader = opened.reader
     resolution = resolve(slide.path, reader, slide.mpp, settings)
     upsampling = is_upsampling(resolution.mpp, settings.mpp)
@@ -109,6 +115,9 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int) 
             f"has {resolution.mpp:g} µm/px ({resolution.source}), coarser than the target {settings.mpp:g}",
             "scan it at higher power, correct its mpp, or accept invented pixels with --allow-upsampling",
         )
+    level = patch_level(reader, settings.mpp, resolution.mpp)
+    if scratch and isinstance(reader, Keeping) and level == overview_level(reader, resolution.mpp):
+        reader.keep(level, scratch)
     overview = read_overview(reader, resolution.mpp, threads)
     if overview.undecodable.all():
         raise SlideError(slide.path, "opens, but its pixels do not decode", "copy or export the file again")
@@ -150,7 +159,9 @@ def tile(slide: Slide, settings: TileSettings, final: Path, threads: int = 1, ex
     as_found = patches_fingerprint(slide, settings)
     if expected not in (None, as_found):
         raise _changed(slide, "since the run began")
-    found = survey(slide, settings, threads)
+    with suppress(OSError):  # what the disk has against it, `publishing` tells
+        final.parent.mkdir(parents=True, exist_ok=True)
+    found = survey(slide, settings, threads, final.parent)
     with closing(found.reader), publishing(final) as partial:
         writer = PatchWriter(partial, len(found.candidates), settings.patch_size, settings.codec, settings.jpeg_quality)
         read = _reading(found, settings)
@@ -195,12 +206,15 @@ def _write_patches(
             patch, valid = read(index)
         except UndecodableRegion:
             return None
-        return None if agreement.refuses(index, patch) else (patch, quality.measure(patch, valid, settings.mpp))
+        if comparable and agreement.refuses(index, patch):
+            return None
+        return patch, quality.measure(patch, valid, settings.mpp)
 
+    comparable = len(found.reader.level_sizes) > 1  # else the overview comes from the same bytes, and agrees
     unreadable = 0
     emit("tile.start", slide=slide.id, total=len(found.candidates))
     with ThreadPoolExecutor(threads) as pool:
-        made = in_order(pool, make, found.candidates, ahead=4 * threads)
+        made = in_order(pool, make, found.candidates, ahead=threads + SHARD)  # threads work on while a shard is written
         for done, (index, patch) in enumerate(zip(found.candidates, made, strict=True), 1):
             if patch is None:
                 unreadable += 1

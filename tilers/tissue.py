@@ -20,6 +20,9 @@ strong tissue."""
 _RIM_UM = 24.0
 """Width of the rim that the smoothing leaves around ink."""
 _DARK_BACKGROUND = 90
+_BAND = 512
+_TRUNCATE = 4.0
+"""Standard deviations that smoothing reaches, SciPy's default."""
 
 
 def is_dark_field(image: NDArray[np.uint8]) -> bool:
@@ -44,19 +47,35 @@ def find_tissue(image: NDArray[np.uint8], mpp: float) -> Mask:
         image: bright-field overview.
         mpp: µm per pixel of the overview, for the smallest island and the largest hole.
     """
-    density = absorbance(image)
-    smooth = ndimage.gaussian_filter(density, (max(0.5, 6.0 / mpp),) * 2 + (0,))
-    red, green, blue = smooth[..., 0], smooth[..., 1], smooth[..., 2]
-    stain = green - 0.5 * np.minimum(red, green) - 0.5 * np.minimum(blue, green)
+    stain, pen = _stain_and_pen(image, max(0.5, 6.0 / mpp))
     candidates = stain[stain > 0.02]
     otsu = threshold_otsu(candidates) if candidates.size > 64 and np.ptp(candidates) > 0 else _CHROMA_CEILING
     threshold = float(np.clip(0.6 * otsu, _CHROMA_FLOOR, _CHROMA_CEILING))
-    pen = find_pen(smooth)
     # where ink fades into glass it looks like pale tissue: tissue may reach there, but not begin there
     rim = ndimage.binary_dilation(pen, iterations=max(1, round(_RIM_UM / mpp)))
     mask = _reached((stain > threshold) & ~rim, (stain > _CHROMA_FLOOR) & ~pen)
     mask = remove_small_objects(mask, max_size=max(1, round((SMALLEST_UM / mpp) ** 2)))
     return np.asarray(remove_small_holes(mask, max_size=max(1, round(_MAX_HOLE_UM2 / mpp**2))))
+
+
+def _stain_and_pen(image: NDArray[np.uint8], sigma: float) -> tuple[NDArray[np.float32], Mask]:
+    """How much more green than the other colours is absorbed, and where ink is, after smoothing.
+
+    In bands: as floats all at once, a large overview would take more memory than all else of tiling.
+    """
+    densities = _densities(image)
+    height, width = image.shape[:2]
+    stain, pen = np.empty((height, width), np.float32), np.empty((height, width), bool)
+    reach = int(_TRUNCATE * sigma + 0.5)
+    for top in range(0, height, _BAND):
+        first, bottom = max(0, top - reach), min(height, top + _BAND)
+        some = image[first : bottom + reach]
+        density = np.stack([densities[:, c][some[..., c]] for c in range(3)], -1)
+        smooth = ndimage.gaussian_filter(density, (sigma, sigma, 0), truncate=_TRUNCATE)[top - first : bottom - first]
+        red, green, blue = smooth[..., 0], smooth[..., 1], smooth[..., 2]
+        stain[top:bottom] = green - 0.5 * np.minimum(red, green) - 0.5 * np.minimum(blue, green)
+        pen[top:bottom] = find_pen(smooth)
+    return stain, pen
 
 
 def _reached(seeds: Mask, through: Mask) -> Mask:
@@ -75,10 +94,9 @@ def find_pen(density: NDArray[np.float32]) -> Mask:
     return np.asarray(cold | hot)
 
 
-def absorbance(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Optical density against this slide's own glass, (H, W, 3), never negative."""
+def _densities(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(256, 3) optical density of each value of each colour against this slide's own glass, never negative."""
     bright = image.reshape(-1, 3)[image.min(axis=2).ravel() > 150]
     glass = np.percentile(bright, 95, axis=0) if len(bright) > 100 else np.full(3, 245.0)
     levels = np.maximum(np.arange(256), 1)[:, None] / np.maximum(glass, 150)
-    table = np.maximum(-np.log10(levels), 0).astype(np.float32)
-    return np.stack([table[:, c][image[..., c]] for c in range(3)], -1)
+    return np.asarray(np.maximum(-np.log10(levels), 0), np.float32)

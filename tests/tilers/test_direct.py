@@ -15,6 +15,7 @@ from scipy import ndimage
 from tests.conftest import as_slide, tissue_image
 from tests.tilers.tiffs import LAYOUTS, SUBSAMPLED_TILES, write_tiff
 from tilers.geometry import make_grid, window
+from tilers.overview import overview_level, read_overview
 from tilers.readers import Reader, open_slide
 from tilers.readers.direct import DirectReader
 from tilers.readers.openslide import OpenSlideReader
@@ -191,6 +192,26 @@ def test_tiling_decodes_no_tile_of_the_level_it_reads_twice(
     assert len(PatchStore(tmp_path / "p.zarr")) > 8
     assert max(Counter(piece for piece in seen if piece[0] == 2).values()) == 1
     assert len({piece for piece in seen if piece[0] == 2}) <= 7 * 6
+
+
+@pytest.mark.parametrize("height", [1232, 1237])
+def test_the_overview_is_made_from_the_coarsest_level_that_is_fine_enough(
+    tmp_path: Path, image: np.ndarray, height: int
+) -> None:
+    # 2 µm/px is ½ of the second level and ⅛ of the first, exactly where the height is a whole number of its pixels
+    path = write_tiff(tmp_path / "s.svs", image[:height, :1504], "ycbcr 4:2:0", 240, (4, 16), 0.25)
+    reader = DirectReader(path)
+    at_opening = list(reader.decoded)
+    read_overview(reader, 0.25)
+    read = [now - before for now, before in zip(reader.decoded, at_opening, strict=True)]
+    assert reader.downsamples[overview_level(reader, 0.25)] == pytest.approx(8, rel=0.01)
+    assert [i for i, tiles in enumerate(read) if tiles] == [overview_level(reader, 0.25)]
+    assert sum(read) == 2 * 2
+
+
+def test_a_stored_level_is_the_overview_where_there_is_one(tmp_path: Path, image: np.ndarray) -> None:
+    reader = DirectReader(write_tiff(tmp_path / "s.svs", image[:1232, :1504], "ycbcr 4:2:0", 240, (2, 8), 0.25))
+    assert overview_level(reader, 0.25) == 2
 
 
 def test_memory_holds_a_few_bands_whatever_the_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

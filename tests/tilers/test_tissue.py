@@ -72,6 +72,15 @@ def test_tissue_under_the_edge_of_a_pen_is_tissue() -> None:
     assert precision > 0.97
 
 
+@pytest.mark.parametrize("mpp", [2.0, 8.0])
+def test_bands_leave_no_trace(monkeypatch: pytest.MonkeyPatch, mpp: float) -> None:
+    image = tissue_image(300, 400)
+    image[100:130, 50:350] = (20, 40, 190)
+    whole = find_tissue(image, mpp)
+    monkeypatch.setattr("tilers.tissue._BAND", 37)
+    assert np.array_equal(find_tissue(image, mpp), whole)
+
+
 def test_pen_colours_are_told_from_stain() -> None:
     stain = np.array([[[0.45, 0.62, 0.3], [0.1, 0.5, 0.2]]], np.float32)
     assert not find_pen(stain).any()

@@ -5,6 +5,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reporters.confidence import Calibration
@@ -15,7 +16,7 @@ from workflows.phantom.drawing.cohort import draw_case
 from workflows.phantom.drawing.pool import build_pool
 from workflows.phantom.measuring.reports import WHOLE, Readers, draw_cohort, measure
 from workflows.phantom.measuring.robustness import HANDLINGS, measure_robustness
-from workflows.phantom.measuring.scoring import NOTHING, Said, rates, score, truth_of
+from workflows.phantom.measuring.scoring import NOTHING, Said, auroc, rates, score, truth_of
 from workflows.phantom.measuring.shortcuts import KINDS, right_diagnosis, said_by, train_shortcut
 from workflows.phantom.measuring.single_slides import encoded
 from workflows.phantom.pathology import ORGANS
@@ -55,6 +56,13 @@ def test_no_report_is_a_wrong_report() -> None:
     found = rates([missing])["exact"]
     assert (found.hits, found.of, found.share, found.low) == (0, 1, 0.0, 0.0)
     assert found.high == pytest.approx(0.793, abs=1e-3)  # Wilson, 0 of 1
+
+
+def test_a_sign_that_orders_all_is_worth_one_and_a_constant_a_half() -> None:
+    right = np.array([False, False, True, True])
+    assert auroc(np.array([1, 2, 3, 4]), right) == 1
+    assert auroc(np.array([4, 3, 2, 1]), right) == 0
+    assert auroc(np.ones(4), right) == 0.5
 
 
 def test_calling_everything_benign_is_exact_by_chance_only() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,17 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Release the file."""
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A reader that can keep what it decodes."""
+
+    def keep(self, level: int, folder: Path) -> None:
+        """From now on decoded tiles of a level, but for glass, wait in a file in `folder` for whoever asks again; what
+        there is no room for is decoded again.
+        """
         ...
 
 

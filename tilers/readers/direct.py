@@ -11,6 +11,7 @@ import errno
 import math
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 
 from tilers.readers.base import WAITS_S, Reader, UndecodableRegion
 from tilers.readers.openslide import OpenSlideReader
+from tilers.readers.spool import Spool
 from tilers.readers.tiffslide import TiffSlideReader
 from tilers.readers.tile_cache import TileCache
 from tilers.readers.tile_list import NotDirect, list_tilings
@@ -37,6 +39,8 @@ _CACHE_BYTES = 384 << 20
 """A row of patches and the tiles it shares with the next, of a slide 100,000 pixels wide read at 1 µm/px or coarser. On
 wider ones, or read finer, tiles on the border of two rows are decoded for each. Most slides take a fraction: reading
 goes down the slide, and what lies well above is let go."""
+_GLASS = 215
+"""A tile without a darker value is glass: it decodes in no time, and few patches ask for it."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class DirectReader:
             self._file = os.open(path, os.O_RDONLY)
             self._file_bytes = os.fstat(self._file).st_size
             self._cache = TileCache(_CACHE_BYTES)
+            self._kept: tuple[int, Spool] | None = None
             self.decoded = [0] * len(self._levels)
             try:
                 self._compare(base)
@@ -177,12 +182,28 @@ class DirectReader:
         rows = range(top // tile_height, -(-bottom // tile_height))
         return [(column, row) for row in rows for column in columns]
 
+    def keep(self, level: int, folder: Path) -> None:
+        """See `Keeping.keep`."""
+        with suppress(OSError):
+            self._kept = level, Spool(folder)
+
     def decode(self, level: int, column: int, row: int) -> Pixels | None:
-        """A tile of a level, from the file; None where the file holds none.
+        """A tile of a level; None where the file holds none.
 
         Raises:
             UndecodableRegion: its bytes are not one whole tile.
         """
+        if self._kept is None or self._kept[0] != level:
+            return self._decode(level, column, row)
+        spool = self._kept[1]
+        if (tile := spool.get((column, row))) is None:
+            tile = self._decode(level, column, row)
+            if tile is not None and tile.min() < _GLASS:
+                spool.put((column, row), tile)
+        return tile
+
+    def _decode(self, level: int, column: int, row: int) -> Pixels | None:
+        """From the file."""
         place = self._levels[level]
         tiling = self._tilings[place.page]
         index = row * tiling.columns + column
@@ -231,6 +252,8 @@ class DirectReader:
 
     def close(self) -> None:
         """Release the file."""
+        if self._kept:
+            self._kept[1].close()
         os.close(self._file)
 
 

@@ -109,19 +109,20 @@ class PatchWriter:
             config=_WRITE_ALL,
             **options,
         )
-        self._pending: list[NDArray[np.uint8]] = []
+        self._shard = np.empty((SHARD, *image[1:]), np.uint8)
+        self._written = 0
         self._rows: list[tuple[tuple[int, int], float, tuple[float, ...]]] = []
 
     def append(self, patch: NDArray[np.uint8], xy: tuple[int, int], tissue: float, quality: tuple[float, ...]) -> None:
         """Add the next patch."""
-        self._pending.append(patch)
+        self._shard[len(self._rows) % SHARD] = patch
         self._rows.append((xy, tissue, quality))
-        if len(self._pending) == SHARD:
-            self._flush()
+        if len(self._rows) % SHARD == 0:
+            self.flush()
 
     def close(self, facts: SlideFacts, thumbnail: NDArray[np.uint8], mask: NDArray[np.bool_]) -> int:
         """Write what is pending, the columns and the facts; return the number of patches."""
-        self._flush()
+        self.flush()
         count = len(self._rows)
         self._patches.resize((count, *self._patches.shape[1:]))
         columns = {
@@ -136,11 +137,13 @@ class PatchWriter:
         stamp(self._root, SCHEMA, count, facts)
         return count
 
-    def _flush(self) -> None:
-        if self._pending:
-            stop = len(self._rows)
-            self._patches[stop - len(self._pending) : stop] = np.stack(self._pending)
-            self._pending.clear()
+    def flush(self) -> None:
+        """Write what is pending; a shard that is not full yet will be written once more."""
+        start, stop = self._written, len(self._rows)
+        if stop > start:
+            first = start % SHARD
+            self._patches[start:stop] = self._shard[first : first + stop - start]
+            self._written = stop
 
 
 class PatchStore:

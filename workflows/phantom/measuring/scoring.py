@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, rankdata
 
 from workflows.phantom.drawing.cohort import BUCKETS, PhantomPart
 from workflows.phantom.pathology import Organ
@@ -129,6 +131,13 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
     """The 95 % interval of a share, after Wilson (1927)."""
     interval = binomtest(hits, of).proportion_ci(method="wilson")
     return round(float(interval.low), 4), round(float(interval.high), 4)
+
+
+def auroc(value: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
+    """Of `value` as a sign of `right` (Mann-Whitney); of both kinds there must be some."""
+    ranks = rankdata(value)
+    n, m = int(right.sum()), int((~right).sum())
+    return float((ranks[right].sum() - n * (n + 1) / 2) / (n * m))
 
 
 @dataclass(frozen=True)
