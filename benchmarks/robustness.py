@@ -37,10 +37,10 @@ def main(seed: int, parts: int, model: str, workers: int, as_json: bool) -> None
         return
     print(f"phantom robustness: seed {seed}, {parts} parts of 2 to 5 slides, model {machine.model(model)}")
     print(machine.describe())
-    print(f"{'handling':20}{'same words, extent and slides':>32}{'95 % Wilson':>16}")
+    print(f"{'handling':24}{'same words, extent and slides':>32}{'95 % Wilson':>16}")
     for name, count in counts.items():
         low, high = wilson(count, parts)
-        print(f"{name:20}{f'{count} of {parts}':>32}{low:>10.3f}–{high:.3f}")
+        print(f"{name:24}{f'{count} of {parts}':>32}{low:>10.3f}–{high:.3f}")
 
 
 if __name__ == "__main__":
