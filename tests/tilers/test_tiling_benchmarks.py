@@ -1,8 +1,17 @@
 """Benchmarks of tiling run from their command line, on sizes that say nothing."""
 
 import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 
 from tests.benchmarks import run_benchmark
+from workflows.phantom.drawing.cohort import draw_case
+from workflows.phantom.drawing.contents import artefact
+from workflows.phantom.drawing.pool import build_pool
+from wsi_pipeline.store.patches import PatchStore
 
 
 def test_fuzzing_counts_every_input() -> None:
@@ -42,3 +51,18 @@ def test_tissue_is_scored_by_patch_and_specks_by_speck() -> None:
     assert found["H&E"]["hit"] > 10 * found["H&E"]["missed"]
     assert found["IHC-like specks"]["hit"] > 0
     assert set(found["blank glass"].values()) == {0}
+
+
+def test_quality_is_scored_against_what_was_drawn(tmp_path: Path) -> None:
+    told = run_benchmark("quality.py", "--slides", "1", "--workers", "1").splitlines()
+    assert [line.split()[0] for line in told[3:]] == ["pen", "dark", "blurred"]
+    spec = draw_case(760_003, "test", slides=1, width_mm=2.4, height_mm=2.0).parts[0].slides[0]
+    (slide,) = build_pool(tmp_path, [spec], 1)
+    focus = PatchStore(slide.store).quality["focus"]
+    for sign, area in ((1, 1.0), (-1, 0.0)):
+        shares = np.zeros_like(slide.shares)
+        shares[sign * focus < np.median(sign * focus), ..., artefact("blur")] = 0.5
+        row = sys.modules["quality"].scored([replace(slide, shares=shares)], "blurred")
+        assert row["auroc"] == area
+        assert row["much"] == row["some"] == len(focus) // 2
+        assert row["much"] + row["clean"] == len(focus)
