@@ -18,7 +18,6 @@ from typing import Any
 import click
 import machine
 import numpy as np
-from numpy.typing import NDArray
 
 from workflows.phantom.drawing.cohort import draw_case
 from workflows.phantom.drawing.contents import artefact
@@ -26,12 +25,15 @@ from workflows.phantom.drawing.pool import PoolSlide, build_pool
 from workflows.phantom.measuring.scoring import auroc, wilson
 from wsi_pipeline.settings import Objection
 from wsi_pipeline.store.patches import PatchStore
-from wsi_pipeline.store.verdicts import verdicts
+from wsi_pipeline.store.verdicts import PEN_ABOVE, verdicts
 
-_OBJECTED_FROM, _SHOWS_FROM = 0.2, 0.05
+_SHOWS_FROM = 0.05
 """Of a patch."""
-SIGNS: dict[Objection, tuple[str, str, int]] = {"pen": ("pen", "pen", 1), "dark": ("fold", "dark", 1),
-                                                "blurred": ("blur", "focus", -1)}  # fmt: skip
+SIGNS: dict[Objection, tuple[str, str, int]] = {
+    "pen": ("pen", "pen", 1),
+    "dark": ("fold", "dark", 1),
+    "blurred": ("blur", "focus", -1),
+}
 """By objection: what the phantom calls it, the column that tells of it, and whether more or less of it does."""
 
 
@@ -42,8 +44,8 @@ def scored(slides: list[PoolSlide], objection: Objection) -> dict[str, Any]:
     share = np.concatenate([slide.shares[..., artefact(content)].astype(np.float32).mean((1, 2)) for slide in slides])
     value = np.concatenate([store.quality[column] for store in stores])
     objected = np.concatenate([verdicts(store.quality)[objection] for store in stores])
-    much, some, clean = share >= _OBJECTED_FROM, share >= _SHOWS_FROM, share == 0
-    either: NDArray[np.bool_] = some | clean
+    much, some, clean = share >= PEN_ABOVE, share >= _SHOWS_FROM, share == 0
+    either = some | clean
     known = 0 < some.sum() < either.sum()
     return {
         "much": int(much.sum()),

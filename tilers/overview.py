@@ -85,7 +85,7 @@ def read_overview(reader: Reader, mpp: float, threads: int = 1) -> Overview:
 
 
 def overview_level(reader: Reader, mpp: float) -> int:
-    """The level that an overview is read from; of several as coarse one of the file, or made from few bytes of it."""
+    """The level an overview is read from: of the coarsest ones that will do a stored one, else that of fewest bytes."""
     coarsest = reader.downsamples[pick_level(reader.downsamples, _overview_mpp(reader, mpp), mpp)]
     equal = [i for i, d in enumerate(reader.downsamples) if _ALIKE < d / coarsest <= 1]
     return max(equal, key=lambda i: (i < len(reader.level_sizes), i))
