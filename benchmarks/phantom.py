@@ -1,6 +1,7 @@
 """Exact diagnosis on fresh phantom cases, from slide files to report text, beside readers that see less.
 
-python benchmarks/phantom.py --seed S [--parts N] [--compared N] [--earlier CHECKPOINT] [--pool FOLDER] [--json]
+python benchmarks/phantom.py --seed S [--parts N] [--compared N] [--earlier CHECKPOINT] [--pool FOLDER] [--keep FOLDER]
+                             [--json]
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,12 +52,13 @@ holds some 14 patches: 126 of one are all of it."""
 @click.option("--model", default="phantom", show_default=True)
 @click.option("--earlier", help="A checkpoint of the first phantom, for a row of its own.")
 @click.option("--pool", type=click.Path(path_type=Path), help="Training pool; gives the row of thumbnails.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Slides and stores stay there.")
 @click.option("--workers", default=2, show_default=True)
 @click.option("--scores", type=click.Path(path_type=Path), help="File for every single score.")
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    seed: int, parts: int, compared: int | None, model: str, earlier: str | None, pool: Path | None, workers: int,
-    scores: Path | None, as_json: bool,
+    seed: int, parts: int, compared: int | None, model: str, earlier: str | None, pool: Path | None, keep: Path | None,
+    workers: int, scores: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure and print."""
     started = time.monotonic()
@@ -63,8 +66,8 @@ def main(
     readers = Readers(model, earlier, thumbnail)
     cases = draw_cohort(seed, parts)
     found: list[Score] = []
-    with tempfile.TemporaryDirectory(prefix="phantom-bench-") as work:
-        for done, some in enumerate(measure(Path(work), cases, readers, workers, compared), 1):
+    with nullcontext(keep) if keep else tempfile.TemporaryDirectory(prefix="phantom-bench-") as work:
+        for done, some in enumerate(measure(Path(work), cases, readers, workers, compared, keep is not None), 1):
             found += some
             print(f"\r{done} of {len(cases)} cases", end="", file=sys.stderr, flush=True)
             if scores:

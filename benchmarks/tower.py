@@ -16,7 +16,7 @@ import numpy as np
 from banks import BankOptions, bank_command
 
 from workflows.checkpoints import Model
-from workflows.phantom.measuring.haystack import LEAST_SHOWN
+from workflows.phantom.drawing.pool import PLAIN_FROM
 from workflows.phantom.measuring.tower import probe
 from wsi_pipeline.settings import ModelSettings
 
@@ -42,7 +42,7 @@ def main(bank: BankOptions, model: str, as_json: bool) -> None:
         print(json.dumps(rows, indent=1))
         return
     print(
-        f"tower: model {machine.model(model)}, bank of seed {bank.bank_seed}; lesions cover {LEAST_SHOWN:.0%} and more"
+        f"tower: model {machine.model(model)}, bank of seed {bank.bank_seed}; lesions cover {PLAIN_FROM:.0%} and more"
     )
     print(machine.describe())
     print("benign patches that score as high as the given share of lesion patches, per 10,000")

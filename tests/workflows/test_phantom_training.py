@@ -3,12 +3,14 @@
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from reporters.training.batches import Collator
 from reporters.training.build import Shape, build_model, build_tokenizer
 from reporters.training.writer import WriterTrainer
 from tests.workflows.conftest import SMALL, digest
@@ -20,10 +22,11 @@ from workflows.phantom.seeds import case_seed
 from workflows.phantom.training.examples import examples
 from workflows.phantom.training.labels import Labelled, cell_targets
 from workflows.phantom.training.lessons import LearntSlide, Lessons
-from workflows.phantom.training.recipe import QUICK, Cycle
+from workflows.phantom.training.recipe import LONG, QUICK, Cycle, LongCycle
 from workflows.phantom.training.sheets import LESIONS, Sheets, draw_sheet
 from workflows.phantom.training.train import PROFILE, train
 from workflows.phantom.wording import merged_report
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import listening
 
 
@@ -73,7 +76,7 @@ def learnt() -> list[LearntSlide]:
         lesion = np.zeros(20, bool)
         lesion[: 6 if extensive else 2] = diagnosis != organ.benign
         rows = rng.normal(size=(20, 4, 8)).astype(np.float16) + 9 * lesion[:, None, None]
-        return LearntSlide(organ, diagnosis, extensive, (rows.astype(np.float16),), lesion, ~lesion)
+        return LearntSlide(organ, diagnosis, extensive, (rows.astype(np.float16),), lesion, lesion, ~lesion)
 
     return [slide(o, d, extensive) for o in ORGANS for d in o.diagnoses for extensive in (False, True)]
 
@@ -115,6 +118,34 @@ def test_focal_lesions_may_be_a_single_patch(learnt: list[LearntSlide]) -> None:
     assert sizes[2] > sizes[1]
 
 
+def test_long_lessons_have_many_slides_and_as_many_quiet_parts_as_loud_ones(learnt: list[LearntSlide]) -> None:
+    cycle = LongCycle(1, 1e-3, row=9000, tokens=6000, slides=20, texts=0.2, large=0.5)
+    lessons = list(islice(Lessons(learnt, 4).long(cycle, PROFILE), 150))
+    tokenizer = build_tokenizer([PROFILE.opening, PROFILE.closing, *(c.text + (c.instruction or "") for c in lessons)])
+    collator = Collator(build_model(Shape(), tokenizer, 0).config, tokenizer, PROFILE)
+    assert max(len(collator.written(lesson)) for lesson in lessons) < 8000
+    parts = [lesson for lesson in lessons if lesson.tokens]
+    assert 0.1 < 1 - len(parts) / len(lessons) < 0.3
+    slides = [len(lesson.tokens) for lesson in parts]
+    assert {1, 2} < set(slides)
+    assert 12 < max(slides) <= 20
+    large = [lesson for lesson in parts if sum(map(len, lesson.tokens)) > 600]
+    assert len(large) > 10
+    ill = [any(patch.mean() > 4 for patches in lesson.tokens for patch in patches) for lesson in large]
+    assert 0.25 < np.mean(ill) < 0.75
+    for lesson, shows in zip(large, ill, strict=True):
+        assert bool(re.search(r"; slides? \d", lesson.text)) == shows
+
+
+def test_the_cycle_on_long_rows_is_refused_at_once_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match="takes a GPU"):
+        train(tmp_path / "pool", tmp_path / "model", LONG)
+    assert not list(tmp_path.iterdir())
+
+
 def test_streams_of_one_shape_have_batches_of_one_size(learnt: list[LearntSlide]) -> None:
     one, other = (Lessons(learnt, seed, shapes=5).stream(replace(NO_TEXT, large=0.4), PROFILE) for seed in (1, 2))
     alike = 0
@@ -138,14 +169,14 @@ def test_a_larger_pool_holds_a_smaller_one_and_faint_lesions_are_faint() -> None
 
 
 def test_concluding_is_learnt_from_given_lines() -> None:
-    slides = [LearntSlide(o, d, True, (), np.ones(1, bool), np.ones(1, bool)) for o in ORGANS for d in o.diagnoses]
+    slides = [LearntSlide(o, d, True, (), *3 * [np.ones(1, bool)]) for o in ORGANS for d in o.diagnoses]
     lesson = Lessons(slides, 0).conclude(5)
     assert lesson.text.startswith(lesson.given)
     assert lesson.given.count("Slide ") == 5
     assert not lesson.text.removeprefix(lesson.given).startswith("Slide ")
     tokenizer = build_tokenizer([lesson.text, PROFILE.opening, PROFILE.prompt, PROFILE.closing])
     trainer = WriterTrainer(build_model(Shape(), tokenizer, 0), tokenizer, PROFILE, 0)
-    batch = trainer.collate([lesson])
+    batch = trainer.collator.padded([lesson])
     assert tokenizer.decode(batch.labels[batch.labels >= 0]) == lesson.text.removeprefix(lesson.given) + "<end_of_turn>"
 
 

@@ -134,20 +134,23 @@ def list_() -> None:
 @click.option("--model", default="phantom", show_default=True, help="Checkpoint to be calibrated.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to be written.")
 @click.option("--parts", type=int, default=312, show_default=True, help="To read, of one to twelve slides each.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder where slides and stores stay.")
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes.")
 @log_option
-def calibrate(model: str, out: Path, parts: int, workers: int, json_log: bool) -> None:
+def calibrate(model: str, out: Path, parts: int, keep: Path | None, workers: int, json_log: bool) -> None:
     """Calibrate the confidence of a checkpoint on phantoms. OUT counts once it lies beside the checkpoint."""
     import tempfile
+    from contextlib import nullcontext
 
     from workflows.phantom.measuring.confidence import calibrate as read_and_fit
     from wsi_pipeline.cli.display import showing
 
     if not out.absolute().parent.is_dir():
         raise click.UsageError(f"{out}: its folder does not exist")
-    with tempfile.TemporaryDirectory(prefix="phantom-calibration-") as work, showing(json_log):
+    place = nullcontext(keep) if keep else tempfile.TemporaryDirectory(prefix="phantom-calibration-")
+    with place as work, showing(json_log):
         try:
-            calibration = read_and_fit(Path(work), model, parts, workers)
+            calibration = read_and_fit(Path(work), model, parts, workers, keep is not None)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
     out.write_text(calibration.model_dump_json(indent=1) + "\n")
@@ -166,16 +169,23 @@ def calibrate(model: str, out: Path, parts: int, workers: int, json_log: bool) -
     help="Folder for slides and what was learnt, about 14 GB; kept.",
 )
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make slides.")
-@click.option("--quick", is_flag=True, help="A few slides and steps: tries the recipe out, learns little.")
+@click.option(
+    "--recipe",
+    type=click.Choice(["whole", "long", "quick"]),
+    default="whole",
+    show_default=True,
+    help="long: then parts of up to 50 slides and 40,000 patches in one context, eight minutes more on a GPU. quick: a "
+    "few slides and steps; tries the steps out, learns little.",
+)
 @log_option
-def train(out: Path, work: Path, workers: int, quick: bool, json_log: bool) -> None:
+def train(out: Path, work: Path, workers: int, recipe: str, json_log: bool) -> None:
     """Train the phantom checkpoint again, with fixed seeds: about three hours on two cores. A stopped run goes on."""
     import json
 
-    from workflows.phantom.training.recipe import QUICK, Recipe
+    from workflows.phantom.training.recipe import LONG, QUICK, Recipe
     from workflows.phantom.training.train import train as train_recipe
     from wsi_pipeline.cli.display import showing
 
     with showing(json_log):
-        figures = train_recipe(work, out, QUICK if quick else Recipe(), workers)
+        figures = train_recipe(work, out, {"whole": Recipe(), "long": LONG, "quick": QUICK}[recipe], workers)
     click.echo(json.dumps(figures, indent=1))

@@ -30,8 +30,9 @@ _MOST_PER_KIND, _FAINT_FROM = 10_000, 5_000
 """Slides of a kind that have seeds of their own, the later ones for faint lesions."""
 _FAINT = 0.3, 0.8
 """Contrast, from lesions that hardly anybody sees to those that most see."""
+PLAIN_FROM = 0.3
 _NOTHING_BELOW = 0.005
-"""Share of a patch."""
+"""Shares of a patch."""
 CELLS = 4
 """Truth is kept per patch on a CELLS × CELLS grid, as fine as the model's native tokens."""
 
@@ -156,6 +157,11 @@ def content_shares(content: NDArray[np.uint8], store: PatchStore, mpp: float) ->
 def shows_lesion(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(n,) from (n, cells, cells) shares."""
     return np.asarray(shares.mean((1, 2)) > SHOWN_FROM)
+
+
+def shows_plainly(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(n,) from (n, cells, cells) shares; where one patch decides, a lesion must be there to be seen."""
+    return np.asarray(shares.mean((1, 2)) > PLAIN_FROM)
 
 
 def shows_nothing(shares: NDArray[np.float32]) -> NDArray[np.bool_]:

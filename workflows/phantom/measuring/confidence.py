@@ -70,33 +70,36 @@ def read_answers(
     workers: int = 2,
     contrasts: Sequence[float] = CONTRASTS,
     samples: int | None = None,
+    keep: bool = False,
 ) -> Iterator[Answer]:
     """From slide files to reports.
 
     Args:
-        work: folder for slides and results; each case is deleted once read.
+        work: folder for slides and results.
         split, seed: of the first case.
         parts: how many, of all contrasts in turn, and of all `SLIDES`.
         model: checkpoint.
         workers: processes.
         contrasts: of the lesions.
         samples: drawn beside each answer; None for as many as the checkpoint's calibration takes.
+        keep: slides and stores, for another model to read; else each case is deleted once read.
     """
     turns = [(contrasts[n % len(contrasts)], SLIDES[n // len(contrasts) % len(SLIDES)]) for n in range(parts)]
     cases = [draw_case(seed + n, split, slides=s, contrast=c) for n, (c, s) in enumerate(turns)]
     with single_core_processes(workers) as pool:
         settings = RunSettings(model=ModelSettings(name=model), report=ReportSettings(samples=samples))
-        read = pool.map(_read, [work] * parts, cases, [c for c, _ in turns], [settings] * parts)
+        read = pool.map(_read, [work] * parts, cases, [c for c, _ in turns], [settings] * parts, [keep] * parts)
         for done, answer in enumerate(read, 1):
             emit("phantom.read", done=done, total=parts)
             yield answer
 
 
-def _read(work: Path, truth: PhantomCase, contrast: float, settings: RunSettings) -> Answer:
+def _read(work: Path, truth: PhantomCase, contrast: float, settings: RunSettings, keep: bool) -> Answer:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
     read = read_case(folder, settings)
-    shutil.rmtree(folder)
+    if not keep:
+        shutil.rmtree(folder)
     (true,) = truth.parts
     part = read.report.parts[0] if read.report else None
     said = answered_in_report(part, [s.id for s in read.case.slides]) if part else NOTHING
@@ -122,13 +125,18 @@ def _signs(part: PartReport | None) -> Signs:
     return Signs(part.logprob, part.agreement, bool(part.seen_on))
 
 
-def calibrate(work: Path, model: str, parts: int, workers: int = 2) -> Calibration:
+def calibrate(work: Path, model: str, parts: int, workers: int = 2, keep: bool = False) -> Calibration:
     """A calibration of a checkpoint for phantoms, on parts of the calibration seeds.
+
+    Args:
+        work, workers, keep: as for `read_answers`.
+        model: checkpoint.
+        parts: how many.
 
     Raises:
         ModelError: it concluded nothing, or read them by several plans.
     """
-    read = read_answers(work, "calibration", 500_000, parts, model, workers, samples=SAMPLES)
+    read = read_answers(work, "calibration", 500_000, parts, model, workers, samples=SAMPLES, keep=keep)
     answers = [a for a in read if math.isfinite(a.signs.logprob) and a.signs.agreement is not None]
     if not answers:
         raise ModelError(f"model {model!r}", "concluded nothing about any part", "train it for longer")

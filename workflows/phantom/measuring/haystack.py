@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from workflows.checkpoints import Model
 from workflows.phantom.drawing.cohort import draw_case
-from workflows.phantom.drawing.pool import PoolSlide, build_pool, shows_nothing
+from workflows.phantom.drawing.pool import PoolSlide, build_pool, shows_nothing, shows_plainly
 from workflows.phantom.measuring.single_slides import LESIONS, benign_slides, encoded
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 
@@ -21,8 +21,6 @@ _PER_SLIDE = 20
 
 _FOREIGN = (1, 4)
 """Patches of another slide in a case without a lesion: as many as small lesions have."""
-LEAST_SHOWN = 0.3
-"""Share of a patch that a lesion covers in the bank: where one patch decides, it must be there to be seen."""
 
 Tokens = NDArray[np.float32]
 
@@ -127,7 +125,7 @@ def build_bank(work: Path, model: Model, seed: int, normal: int, per_lesion: int
     ]  # fmt: skip
     for slide in build_pool(work, specs, workers):
         patches = held(slide)
-        shown = patches.some(slide.lesion.mean((1, 2)) > LEAST_SHOWN)
+        shown = patches.some(shows_plainly(slide.lesion))
         lesions.setdefault((slide.organ.name, slide.diagnosis.text), []).append(shown)
         beside[slide.organ.name].append(patches.some(shows_nothing(slide.lesion)))
     return Bank(benign, lesions, beside, stores)

@@ -89,16 +89,22 @@ def draw_cohort(seed: int, parts: int) -> list[PhantomCase]:
 
 
 def measure(
-    work: Path, cases: Sequence[PhantomCase], readers: Readers, workers: int = 2, compared: int | None = None
+    work: Path,
+    cases: Sequence[PhantomCase],
+    readers: Readers,
+    workers: int = 2,
+    compared: int | None = None,
+    keep: bool = False,
 ) -> Iterator[list[Score]]:
     """Make, run and score cases; a list of scores per case.
 
     Args:
-        work: folder for slides and results; each case is deleted once scored.
+        work: folder for slides and results.
         cases: of the test split.
         readers: rows of the table.
         workers: processes.
         compared: how many cases the readers that see less read, too; None for all.
+        keep: slides and stores, for another model to read (some 7 MB per slide); else each case is deleted once scored.
 
     Raises:
         ValueError: a slide that a model may have been tuned on.
@@ -106,7 +112,8 @@ def measure(
     require("test", (spec.seed for case in cases for part in case.parts for spec in part.slides))
     with single_core_processes(workers) as pool:
         beside = [readers if compared is None or n < compared else None for n in range(len(cases))]
-        yield from pool.map(_measure_one, [work] * len(cases), cases, [readers.model] * len(cases), beside)
+        every = len(cases)
+        yield from pool.map(_measure_one, [work] * every, cases, [readers.model] * every, beside, [keep] * every)
 
 
 @lru_cache(maxsize=2)
@@ -114,7 +121,7 @@ def _loaded(name: str) -> Model:
     return Model(ModelSettings(name=name))
 
 
-def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | None) -> list[Score]:
+def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | None, keep: bool) -> list[Score]:
     folder = work / truth.id
     write_cases(folder / "slides", [truth])
     read = read_case(folder, RunSettings(model=ModelSettings(name=model)))
@@ -128,7 +135,8 @@ def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | N
             if beside:
                 scores.append(replace(scores[-1], reader=WHOLE_BESIDE))
                 scores += _others(read, part, true, beside, folder)
-    shutil.rmtree(folder)
+    if not keep:
+        shutil.rmtree(folder)
     return scores
 
 

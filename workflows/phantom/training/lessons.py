@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from reporters.merge_pass import concluded
 from reporters.profiles import Profile
-from reporters.training.writer import TrainingCase, Truth
+from reporters.training.batches import TrainingCase, Truth
 from workflows.phantom.drawing.cohort import MAX_SLIDES, draw_findings
 from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
 from workflows.phantom.training.labels import CLASSES, number_of
-from workflows.phantom.training.recipe import Cycle
+from workflows.phantom.training.recipe import Cycle, LongCycle
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, merged_report, write_report
 from wsi_pipeline.models.pixels import pool_grid
 
 Rows = NDArray[np.float16]
 
-LESSONS = 2
+LESSONS = 3
 """Raised whenever the same slides would give other lessons."""
 GRIDS = (1, 4)
 """Tokens per patch the checkpoint is trained with."""
@@ -37,6 +37,12 @@ _FEW = 14
 """Fewer benign patches than this are added to those of a lesion, as on the slides of the pool."""
 _MIXED, _FINE, _LESION_FINE = 0.2, (0.0, 0.5), 0.7
 """Share of batches with patches that mix two T, range of the share read at the finer, and that of lesion patches."""
+_LONG_FROM = 600
+"""Tokens of the shortest part that counts as long."""
+_PATCH_TOKENS = {1: 1.4, 4: 5.6}
+"""Of a patch with its share of slide markers."""
+_USUAL = 0.7
+"""Share of parts that may have up to `MAX_SLIDES` slides, in a cycle where others have more."""
 _NOISE = 0.06
 """Relative to the tokens' own standard deviation."""
 
@@ -50,6 +56,7 @@ class LearntSlide:
         extensive: how much of it.
         tokens: per view (n, T, D).
         lesion: (n,) whether a patch shows the lesion.
+        plain: (n,) whether it shows so much of it that it may be all there is.
         clear: (n,) whether it shows nothing of it.
     """
 
@@ -58,6 +65,7 @@ class LearntSlide:
     extensive: bool
     tokens: tuple[Rows, ...]
     lesion: NDArray[np.bool_]
+    plain: NDArray[np.bool_]
     clear: NDArray[np.bool_]
 
 
@@ -101,6 +109,7 @@ class Lessons:
         most: int = _FEW,
         first: int = 1,
         shrunk: float = 0.0,
+        quiet: float = 0.0,
     ) -> TrainingCase:
         """A part of so many slides, with fewer than `most` benign patches composed to each.
 
@@ -110,10 +119,12 @@ class Lessons:
             composed: or of pool slides as they are, without noise.
             most: benign patches per slide.
             first: number of its first slide.
-            shrunk: share of focal lesions of which some patches are left out, down to a single one.
+            shrunk: share of focal lesions of which some patches are left out, down to a single plain one.
+            quiet: share of parts without any finding, beside those that are drawn without.
         """
         organ = self._organs[self._rng.integers(len(self._organs))]
-        findings = _numbered_from(first, draw_findings(self._rng, organ, slides))
+        found = () if quiet and self._rng.random() < quiet else draw_findings(self._rng, organ, slides)
+        findings = _numbered_from(first, found)
         shown = {n: finding for finding in findings for n in finding.slides}
         tokens, patches, lines = [], [], []
         for n in range(first, first + slides):
@@ -122,9 +133,9 @@ class Lessons:
             pooled = [self._pooled(rows, grid, composed) for grid in grids]
             tokens.append([pooled[int(k)][i] for i, k in enumerate(fine)])
             normal = number_of(organ, organ.benign)
-            found = number_of(organ, shown[n].diagnosis) if n in shown else normal
-            patches.append(np.where(lesion, found, normal))
-            lines.append(found + len(CLASSES) * (n in shown and shown[n].extent == "extensive"))
+            shows = number_of(organ, shown[n].diagnosis) if n in shown else normal
+            patches.append(np.where(lesion, shows, normal))
+            lines.append(shows + len(CLASSES) * (n in shown and shown[n].extent == "extensive"))
         text = write_report(organ, slides, findings, first)
         return TrainingCase([list(rows) for rows in tokens], text, Truth(patches, lines), first_number=first)
 
@@ -170,8 +181,8 @@ class Lessons:
         least = len(lesion)
         if shown and shown.extent == "extensive":
             least = min(least, EXTENSIVE_PATCHES)
-        elif shown and rng.random() < shrunk:
-            least = 1
+        elif shown and source.plain.any() and rng.random() < shrunk:
+            lesion, least = view[source.plain], 1
         if least < len(lesion):
             some = int(rng.integers(least, len(lesion) + 1))
             lesion = lesion[np.sort(rng.choice(len(lesion), some, replace=False))]
@@ -233,6 +244,28 @@ class Lessons:
             yield [
                 self.part(count, some, first=self._first(count, cycle.anywhere), shrunk=cycle.shrunk) for count in sizes
             ]
+
+    def long(self, cycle: LongCycle, profile: Profile) -> Iterator[TrainingCase]:
+        """Cases without end, of one to `cycle.slides` slides and up to `cycle.tokens` tokens; some are text alone."""
+        rng = self._rng
+        while True:
+            kind = rng.random()
+            slides = int(rng.integers(1, (MAX_SLIDES if rng.random() < _USUAL else cycle.slides) + 1))
+            if kind < cycle.texts:
+                few = slides > MAX_SLIDES or rng.random() < 0.5
+                yield self.conclude(slides) if few else self.merge(max(2, slides), profile)
+                continue
+            some = GRIDS if rng.random() < _MIXED else (int(rng.choice(GRIDS)),)
+            first = 1
+            if rng.random() < cycle.anywhere:
+                first = min(int(rng.integers(1, cycle.slides + 1)), cycle.slides - slides + 1)
+            if kind >= cycle.texts + cycle.large:
+                yield self.part(slides, some, first=first, shrunk=cycle.shrunk)
+                continue
+            # patches of two T are charged as all of the larger, which is more than they take
+            tokens = float(np.exp(rng.uniform(*np.log([_LONG_FROM, cycle.tokens]))))
+            each = int(tokens / _PATCH_TOKENS[max(some)] / slides)
+            yield self.part(slides, some, most=max(each, _FEW + 1), first=first, shrunk=cycle.shrunk, quiet=cycle.quiet)
 
     def _first(self, slides: int, anywhere: float) -> int:
         """Number of a part's first slide; the last one is as often `MAX_SLIDES` as parts are large."""

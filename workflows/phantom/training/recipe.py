@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workflows.phantom.pathology import ORGANS
 
@@ -34,6 +34,38 @@ class Cycle:
 
 
 @dataclass(frozen=True)
+class LongCycle:
+    """One rise and fall of the writer's learning rate on long rows of packed cases, for which it takes a GPU.
+
+    Attributes:
+        steps: how many, of a row each.
+        rate: highest.
+        row: tokens of a row.
+        tokens: of the longest part, before its report.
+        context: what the checkpoint is made for then, report included.
+        slides: of the largest part.
+        texts: share of cases that are text alone.
+        large: share that is a part of many patches.
+        anywhere, shrunk: as of `Cycle`.
+        quiet: share of parts of many patches without any finding, beside those that are drawn without.
+        workers: processes that compose rows, each with a seed of its own.
+    """
+
+    steps: int
+    rate: float
+    row: int = 65_536
+    tokens: int = 56_000
+    context: int = 61_440
+    slides: int = 50
+    texts: float = 0.15
+    large: float = 0.1
+    anywhere: float = 0.3
+    shrunk: float = 0.5
+    quiet: float = 0.35
+    workers: int = 14
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Sizes of a training run; the defaults are those of the shipped checkpoint, which was not made in one go.
 
@@ -55,12 +87,15 @@ class Recipe:
         Cycle(3000, 6e-4, (200, 80, 0), texts=2, anywhere=0.3),
     )
     """Parts grow over the first two fifths of the first cycle."""
+    long: LongCycle | None = None
     exam: int = 200
     organs: tuple[str, ...] = tuple(organ.name for organ in ORGANS)
     """Whose slides the writer learns from; the tower always learns all."""
     seed: int = 0
 
 
+LONG = replace(Recipe(), long=LongCycle(4000, 8e-4))
+"""And one cycle more, on long rows: some eight minutes on an H200."""
 QUICK = Recipe(
     lesion_sheets=4,
     mimic_sheets=4,

@@ -21,7 +21,7 @@ from reporters.training.writer import WriterTrainer
 from tilers.tile import ALGORITHM as TILING
 from workflows.phantom.drawing.cohort import MAX_SLIDES
 from workflows.phantom.drawing.layout import lay_out, patches_showing
-from workflows.phantom.drawing.pool import PoolSlide, build_pool, pool_specs, shows_lesion, shows_nothing
+from workflows.phantom.drawing.pool import PoolSlide, build_pool, pool_specs, shows_lesion, shows_nothing, shows_plainly
 from workflows.phantom.pathology import ORGANS, VERSION, organ_named
 from workflows.phantom.seeds import Split, require
 from workflows.phantom.training.card import model_card
@@ -29,6 +29,7 @@ from workflows.phantom.training.exam import exact_reports, patch_accuracy
 from workflows.phantom.training.examples import as_pixels, examples, turned
 from workflows.phantom.training.labels import CLASSES, TOWER_CLASSES, labelled_pool, small_patches
 from workflows.phantom.training.lessons import GRIDS, LESSONS, LearntSlide, Lessons
+from workflows.phantom.training.long import check_gpu, long_profile, teach_long
 from workflows.phantom.training.recipe import Cycle, Recipe
 from workflows.phantom.training.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, join, make_sheets
 from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, merged_report, write_report
@@ -79,7 +80,12 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         out: folder of the checkpoint.
         recipe: sizes and seed.
         workers: processes that make slides.
+
+    Raises:
+        ModelError: its last cycle takes a GPU, and there is none.
     """
+    if recipe.long:
+        check_gpu()
     started = time.monotonic()
     pools = _training_pools(work, workers, recipe)
     benign, per_lesion, _faint = recipe.writer[0].slides
@@ -92,6 +98,10 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     emit("train.measured", what="tower", **towers[-1]["accuracy"])
     learnt = [_learn(model, new, shape.pixels, recipe.views, recipe.seed + k) for k, new in enumerate(pools)]
     writer = _teach_writer(model, tokenizer, learnt, work, recipe)
+    profile = PROFILE
+    if recipe.long:
+        profile = long_profile(PROFILE, recipe.long)
+        writer.append(_teach_long(model, tokenizer, profile, [slide for new in learnt for slide in new], work, recipe))
     curve = [loss for cycle in writer for loss in cycle["loss"]]
     figures = {
         "phantom_version": VERSION,
@@ -101,7 +111,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         "patches": sum(len(slide.shares) for new in pools for slide in new),
         "held_out_patch_accuracy": towers[-1]["accuracy"],
         "held_out_exact_reports": exact_reports(
-            WriterTrainer(model, tokenizer, PROFILE, classes=0),
+            WriterTrainer(model, tokenizer, profile, classes=0),
             _learn(model, held_out, shape.pixels, 1, recipe.seed),
             GRIDS,
             recipe.exam,
@@ -113,7 +123,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
             "writer": round(sum(cycle["minutes"] for cycle in writer), 1),
         },
     }
-    save_checkpoint(out, model, tokenizer, PROFILE, shape)
+    save_checkpoint(out, model, tokenizer, profile, shape)
     (out / FIGURES).write_text(json.dumps(figures, indent=1) + "\n")
     (out / "README.md").write_text(model_card(figures))
     return figures
@@ -168,6 +178,20 @@ def _teach_writer(
         _kept(work, "writer", _sizes(recipe, towers, number + 1), model, partial(learn, number, cycle))
         for number, cycle in enumerate(recipe.writer)
     ]
+
+
+def _teach_long(
+    model: Any, tokenizer: Any, profile: Profile, slides: list[LearntSlide], work: Path, recipe: Recipe
+) -> dict[str, Any]:
+    """The cycle on long rows; its figures."""
+    cycle = recipe.long
+    assert cycle
+    sizes = _sizes(recipe, len(recipe.tower), len(recipe.writer)) | {"long": asdict(cycle)}
+
+    def learn() -> dict[str, Any]:
+        return {"loss": teach_long(model, tokenizer, profile, slides, cycle, recipe.seed)}
+
+    return _kept(work, "long", sizes, model, learn)
 
 
 def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, Any]:
@@ -266,8 +290,8 @@ def _learn(model: Any, slides: list[PoolSlide], pixels: int, views: int, seed: i
             hidden = model.model.vision_tower(pixel_values=stained).last_hidden_state
             tokens.append(pool_grid(hidden, max(GRIDS)).half().numpy())
         extensive = patches_showing(lay_out(slide.spec)) >= EXTENSIVE_PATCHES
-        lesion, clear = shows_lesion(slide.lesion), shows_nothing(slide.lesion)
-        learnt.append(LearntSlide(slide.organ, slide.diagnosis, extensive, tuple(tokens), lesion, clear))
+        shown = shows_lesion(slide.lesion), shows_plainly(slide.lesion), shows_nothing(slide.lesion)
+        learnt.append(LearntSlide(slide.organ, slide.diagnosis, extensive, tuple(tokens), *shown))
         if len(learnt) % 100 == 0:
             emit("train.tokens", done=len(learnt), total=len(slides))
     return learnt
