@@ -1,4 +1,4 @@
-"""Write the shipped checkpoint's card from its training figures and the benchmarks' printed tables."""
+"""Write the shipped checkpoints' cards from figures of their training and the benchmarks' printed tables."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import json
 from pathlib import Path
 
 from workflows.phantom.training.card import model_card
-from wsi_pipeline.models.checkpoint import FIGURES
+from wsi_pipeline.models.checkpoint import FIGURES, SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
-CHECKPOINT = ROOT / "wsi_pipeline/models/phantom"
 TABLES = {
-    "From slide files to report text": "phantom.txt",
-    "The same slides handled differently": "robustness.txt",
-    "How sure": "confidence.txt",
-    "Where it looked": "evidence.txt",
+    "phantom": {
+        "From slide files to report text": "phantom.txt",
+        "The same slides handled differently": "robustness.txt",
+        "How sure": "confidence.txt",
+        "Where it looked": "evidence.txt",
+    },
+    "phantom-long": {"Lesions among very many patches": "needle_long.txt"},
 }
 
 
-def page() -> str:
-    """The card as Markdown."""
-    results = ROOT / "benchmarks/results"
-    tables = {heading: (results / name).read_text() for heading, name in TABLES.items() if (results / name).exists()}
-    return model_card(json.loads((CHECKPOINT / FIGURES).read_text()), tables)
+def page(checkpoint: str) -> str:
+    """Its card as Markdown."""
+    files = {heading: ROOT / "benchmarks/results" / name for heading, name in TABLES[checkpoint].items()}
+    tables = {heading: file.read_text() for heading, file in files.items() if file.exists()}
+    return model_card(json.loads((SHIPPED[checkpoint] / FIGURES).read_text()), tables)
 
 
 if __name__ == "__main__":
-    (CHECKPOINT / "README.md").write_text(page())
+    for name, folder in SHIPPED.items():
+        (folder / "README.md").write_text(page(name))

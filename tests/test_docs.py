@@ -12,6 +12,7 @@ import click
 import pytest
 
 from wsi_pipeline.cli import cli
+from wsi_pipeline.models.checkpoint import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("wsi_pipeline/models/*/README.md")])
@@ -74,9 +75,10 @@ def test_the_readme_quotes_the_benchmarks() -> None:
     assert "@@" not in readme
 
 
-def test_the_card_is_current() -> None:
+@pytest.mark.parametrize("name", SHIPPED)
+def test_cards_are_current(name: str) -> None:
     page = runpy.run_path(str(ROOT / "docs/card.py"))["page"]
-    assert (ROOT / "wsi_pipeline/models/phantom/README.md").read_text() == page(), "run `make docs`"
+    assert (SHIPPED[name] / "README.md").read_text() == page(name), "run `make docs`"
 
 
 def test_nothing_names_a_path_of_the_machine_it_was_made_on() -> None:

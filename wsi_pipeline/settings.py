@@ -61,7 +61,7 @@ class ModelSettings(Settings):
     """The checkpoint: its vision tower encodes patches, its language model writes."""
 
     name: str = DEFAULT_MODEL
-    """A folder, a hub id, `phantom`, or `none` for measurements only."""
+    """A folder, a hub id, `phantom`, `phantom-long`, or `none` for measurements only."""
     revision: str | None = None
     """Hub revision; the resolved commit is recorded."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -9,13 +9,14 @@ import pytest
 from tests.benchmarks import BENCHMARKS, run_benchmark
 from workflows.checkpoints import Model
 from workflows.phantom.drawing.cohort import draw_case
-from workflows.phantom.drawing.pool import build_pool
+from workflows.phantom.drawing.pool import build_pool, shows_plainly
 from workflows.phantom.measuring.haystack import Bank, Case, Patches, compose
 from workflows.phantom.measuring.needle import EVERY, READERS, read, read_from_files
 from workflows.phantom.measuring.single_slides import encoded
 from workflows.phantom.measuring.tower import probe
-from workflows.phantom.pathology import ORGANS
-from wsi_pipeline.settings import ModelSettings
+from workflows.phantom.pathology import ORGANS, organ_named
+from wsi_pipeline.cases import Part
+from wsi_pipeline.settings import ModelSettings, RunSettings
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,41 @@ def test_a_composed_case_reads_the_same_from_files(tmp_path: Path) -> None:
     assert filed.said == composed.said
     assert filed.exact
     assert filed.tokens == composed.tokens
+
+
+def test_forty_thousand_patches_are_one_sequence_of_the_long_checkpoint_and_nine_of_the_other() -> None:
+    patches = {f"s{n:02d}": 800 for n in range(50)}
+    for name, strategy, sequences in (("phantom-long", "joint", 1), ("phantom", "groups", 9)):
+        plan = Model(ModelSettings(name=name)).plan(Part(None, ()), patches, RunSettings())
+        assert (plan.strategy, plan.tokens_per_patch, len(plan.windows)) == (strategy, 1, sequences)
+        assert plan.patches_read == plan.patches_found == 40_000
+        assert not plan.deviations
+
+
+def test_the_long_checkpoint_finds_one_patch_on_one_of_thirty_slides(tmp_path: Path) -> None:
+    """Of six hundred patches in one sequence, which are those of two slides again and again."""
+    model, organ = Model(ModelSettings(name="phantom-long")), organ_named("Prostate")
+    lesion = organ.lesions[-1]
+    wanted = (organ.benign, organ.benign, lesion)
+    parts = [
+        draw_case(880_100 + n, "test", slides=1, organ=organ.name, diagnosis=diagnosis.text).parts[0]
+        for n, diagnosis in enumerate(wanted)
+    ]
+    slides = list(build_pool(tmp_path, [part.slides[0] for part in parts], 2))
+    tokens = [encoded(model, slide, tmp_path) for slide in slides]
+    one, other, ill = (
+        Patches(rows.read(0, len(rows), 1), np.array([(number, k) for k in range(len(rows))]))
+        for number, rows in enumerate(tokens)
+    )
+    plain = ill.some(np.arange(len(ill)) == np.flatnonzero(shows_plainly(slides[2].lesion))[0])
+    normal = {organ.name: [one, other]}
+    composed = [
+        compose(Bank(normal, lesions, {organ.name: [one]}), np.random.default_rng(5), organ, 600, shown)
+        for shown, lesions in ((1, {(organ.name, d.text): [plain] for d in [lesion]}), (0, {}))
+    ]
+    found, nothing = (read(model, case, READERS[EVERY], 0) for case in composed)
+    assert (found.on_its_slide, found.false_slides, found.said) == (True, 0, (lesion.text,))
+    assert nothing.exact
 
 
 def test_a_probe_tells_apart_what_differs_and_nothing_else() -> None:

@@ -14,8 +14,8 @@ import psutil
 
 from wsi_pipeline.errors import ModelError
 
-PHANTOM = "phantom"
-PHANTOM_FOLDER = Path(__file__).parent / "phantom"
+SHIPPED = {name: Path(__file__).parent / name for name in ("phantom", "phantom-long")}
+PHANTOM_FOLDER = SHIPPED["phantom"]
 
 _NOT_YET = (
     "accept the licence on the model's page, log in with `hf auth login`, and `hf download` it (`run` does that, too, "
@@ -84,15 +84,15 @@ def find_checkpoint(name: str, revision: str | None = None, download: bool = Tru
     """Locate a checkpoint, downloading a hub id if allowed.
 
     Args:
-        name: `phantom`, a folder, or a hub id.
+        name: `phantom`, `phantom-long`, a folder, or a hub id.
         revision: hub revision.
         download: False looks only at what is on this machine.
 
     Raises:
         ModelError: it cannot be had, with the ways on.
     """
-    if name == PHANTOM:
-        return _local(name, PHANTOM_FOLDER)
+    if name in SHIPPED:
+        return _local(name, SHIPPED[name])
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _local(name, folder)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _CARD = """\
-# Phantom checkpoint
+# {title}
 
 A Gemma 3 with vision ({millions:.2f} M parameters, float32) in the same classes as MedGemma
 (`Gemma3ForConditionalGeneration`, SigLIP tower), trained on phantom slides only. It makes the pipeline's main
@@ -16,10 +16,10 @@ job run offline and its quality measurable.
 
 ## How it was made
 
-By the steps of `wsi-pipeline phantom train --out FOLDER` (`workflows/phantom/training/recipe.py` says what differed in
-earlier cycles), phantom version {phantom_version}, seed {seed}, two CPU cores: pool {pool} min, tower {tower} min,
-writer {writer} min, beside slides and sheets that were there already. The shipped weights were made over several days,
-cycle after cycle, not by one run of that command.
+By the steps of `wsi-pipeline phantom train --out FOLDER{option}` (`workflows/phantom/training/recipe.py`
+says what differed in earlier cycles), phantom version {phantom_version}, seed {seed}, two CPU cores: pool {pool} min,
+tower {tower} min, writer {writer} min, beside slides and sheets that were there already. The shipped weights were made
+over several days, cycle after cycle, not by one run of that command.
 
 1. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
    mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps): of patches cut anywhere
@@ -32,12 +32,12 @@ cycle after cycle, not by one run of that command.
    and at both; to conclude from given lines; and to merge the conclusions of windows ({cycles} steps; the loss
    is on the answer, three auxiliary heads are thrown away).
    Cycle by cycle, the slides of {anywhere} of the parts count from any number instead of one.
-
+{long}
 ## Input
 
-112 px per patch, 16 native tokens averaged to 4 or 1; every slide opens with `Slide n:`, repeated after every
+112 px per patch, 16 native tokens averaged to {averaged}; every slide opens with `Slide n:`, repeated after every
 6 (T = 4) or 8 (T = 1) patches and at its end; full-attention layers carry no positions. `wsi_profile.json` holds
-the same for programs. Plans: `joint` and `mixed`; `groups` and `windows` with a merging pass.
+the same for programs. Plans: {plans}; `groups` and `windows` with a merging pass.
 
 ## On held-out slides (calibration seeds; composed parts, from tokens)
 
@@ -52,11 +52,35 @@ Answer loss over training: {curve}.
 {tables}
 ## Limits
 
-The diagnoses of four organs, stylised; at most two findings per part, each on slides of its own; at most 12 slides;
-texts of one fixed form. Sequences in training had at most some 1,150 tokens; up to its context it rests on layers
-without positions, and on what the needle measured (docs/long-context.md). Confidence is shown where
+The diagnoses of four organs, stylised; at most two findings per part, each on slides of its own; texts of one fixed
+form. {limits} Confidence is shown where
 `wsi_calibration.json` lies beside the weights (`wsi-pipeline phantom calibrate`). Licence: Apache-2.0.
 """
+_USUAL = {
+    "title": "Phantom checkpoint",
+    "option": "",
+    "long": "",
+    "averaged": "4 or 1",
+    "plans": "`joint` and `mixed`",
+    "limits": """\
+At most 12 slides. Sequences in training had at most some 1,150 tokens; up to its context it rests on layers without
+positions, and on what the needle measured (docs/long-context.md).""",
+}
+_LONG = {
+    "title": "Phantom checkpoint for long parts",
+    "option": " --recipe long",
+    "long": """\
+4. Then it learns from rows of {row:,} tokens of cases behind one another, on one H200 ({steps:,} steps): parts of up
+   to {slides} slides and {tokens:,} tokens, half of the long ones without any lesion, focal lesions down to a single
+   patch; and for {settled:,} steps more on usual parts with {noise:.0%} of noise on their tokens
+   (docs/decisions/0018-long-rows.md).
+""",
+    "averaged": "1",
+    "plans": "`joint`",
+    "limits": """\
+**It calls too much diseased**: where nothing is, in most cases of 10,000 patches, since one or two of 1,400 normal
+patches look like a lesion to its tower. Its confidence is not calibrated. At most 50 slides.""",
+}
 
 
 def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = None) -> str:
@@ -66,7 +90,11 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         figures: what `train` returns.
         tables: printed benchmarks by heading.
     """
-    writer = figures["recipe"]["writer"]
+    writer, long = figures["recipe"]["writer"], figures["recipe"].get("long")
+    kind = {**_USUAL}
+    if long:
+        settled = {"settled": long["settle"]["steps"], "noise": long["settle"]["noise"]}
+        kind = _LONG | {"long": _LONG["long"].format(**long, **settled)}
     measured = {f"patches, {k}": v for k, v in figures["held_out_patch_accuracy"].items()}
     measured |= {f"exact whole reports, {k}": v for k, v in figures["held_out_exact_reports"].items()}
     rows = "\n".join(f"| {name} | {value} |" for name, value in measured.items())
@@ -75,6 +103,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     return _CARD.format(
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"],
+        **kind,
         large=max(cycle["patches"][0] for cycle in writer),
         large_fine=max(cycle["patches"][1] for cycle in writer),
         cycles=_cycles([cycle["steps"] for cycle in writer]),

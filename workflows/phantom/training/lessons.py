@@ -29,8 +29,6 @@ LESSONS = 3
 """Raised whenever the same slides would give other lessons."""
 GRIDS = (1, 4)
 """Tokens per patch the checkpoint is trained with."""
-_WHOLE = 0.3
-"""Share of slides that are taken as they are."""
 _SLIDES, _MOST_PARTS = {1: 40, 4: 24}, 12
 """Slides in a batch by tokens per patch, and parts at the most."""
 _FEW = 14
@@ -43,8 +41,6 @@ _PATCH_TOKENS = {1: 1.4, 4: 5.6}
 """Of a patch with its share of slide markers."""
 _USUAL = 0.7
 """Share of parts that may have up to `MAX_SLIDES` slides, in a cycle where others have more."""
-_NOISE = 0.06
-"""Relative to the tokens' own standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +81,14 @@ class Lessons:
         seed: of all that is drawn.
         shapes: seed of how many slides and patches batches have; streams that share it have batches of about the same
             size, and do not wait for each other.
+        noise: on tokens, relative to their own standard deviation.
+        whole: share of slides that are taken as they are.
     """
 
-    def __init__(self, slides: list[LearntSlide], seed: int, shapes: int = 0) -> None:
+    def __init__(
+        self, slides: list[LearntSlide], seed: int, shapes: int = 0, noise: float = 0.06, whole: float = 0.3
+    ) -> None:
+        self._noise, self._whole = noise, whole
         self._rng = np.random.default_rng([seed, 6])
         self._shapes = np.random.default_rng([shapes, 10])
         self._organs = [organ for organ in ORGANS if any(slide.organ == organ for slide in slides)]
@@ -142,7 +143,7 @@ class Lessons:
     def _pooled(self, rows: Rows, grid: int, noisy: bool) -> NDArray[np.float32]:
         pooled = pool_grid(torch.from_numpy(rows.astype(np.float32)), grid).numpy()
         if noisy:
-            pooled = pooled + _NOISE * pooled.std() * self._rng.standard_normal(pooled.shape, np.float32)
+            pooled = pooled + self._noise * pooled.std() * self._rng.standard_normal(pooled.shape, np.float32)
         return np.asarray(pooled, np.float32)
 
     def _fine(self, lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -175,7 +176,7 @@ class Lessons:
         rng = self._rng
         source = self._source(organ, shown)
         view = source.tokens[rng.integers(len(source.tokens)) if composed else 0]
-        if not composed or (most == _FEW and rng.random() < _WHOLE):
+        if not composed or (most == _FEW and rng.random() < self._whole):
             return view, source.lesion
         lesion = view[source.lesion]
         least = len(lesion)

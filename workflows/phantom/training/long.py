@@ -48,8 +48,9 @@ def check_gpu() -> None:
 
 
 def long_profile(profile: Profile, cycle: LongCycle) -> Profile:
-    """What a checkpoint is made for once it went through the cycle."""
-    return profile.model_copy(update={"max_slides": cycle.slides, "context": cycle.context})
+    """What a checkpoint is made for once it went through the cycle: it reads best at one token per patch."""
+    made_for = {"max_slides": cycle.slides, "context": cycle.context, "trained_tokens": (1,), "mixes": False}
+    return profile.model_copy(update={"name": "phantom-long", **made_for})
 
 
 def teach_long(

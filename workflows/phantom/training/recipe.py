@@ -21,6 +21,7 @@ class Cycle:
         patches: of those parts at the most, at T = 1 and 4.
         anywhere: share of parts whose slides count from any number.
         shrunk: share of focal lesions of which some patches are left out, down to a single one.
+        noise, whole: as of `Lessons`.
     """
 
     steps: int
@@ -31,6 +32,8 @@ class Cycle:
     patches: tuple[int, int] = (480, 200)
     anywhere: float = 0.5
     shrunk: float = 0.0
+    noise: float = 0.06
+    whole: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class LongCycle:
         anywhere, shrunk: as of `Cycle`.
         quiet: share of parts of many patches without any finding, beside those that are drawn without.
         workers: processes that compose rows, each with a seed of its own.
+        settle: a cycle of usual parts behind it, on the CPU; stronger noise makes patches that are known by heart
+            worth less.
     """
 
     steps: int
@@ -63,6 +68,7 @@ class LongCycle:
     shrunk: float = 0.5
     quiet: float = 0.35
     workers: int = 14
+    settle: Cycle = Cycle(450, 4e-4, (200, 80, 0), texts=8, anywhere=0.3, noise=0.3, whole=0.0)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     profile = PROFILE
     if recipe.long:
         profile = long_profile(PROFILE, recipe.long)
-        writer.append(_teach_long(model, tokenizer, profile, [slide for new in learnt for slide in new], work, recipe))
+        writer += _teach_long(model, tokenizer, profile, [slide for new in learnt for slide in new], work, recipe)
     curve = [loss for cycle in writer for loss in cycle["loss"]]
     figures = {
         "phantom_version": VERSION,
@@ -166,12 +166,8 @@ def _teach_writer(
 
     def learn(number: int, cycle: Cycle) -> dict[str, Any]:
         grow = 2 * cycle.steps // 5 if number == 0 else 0
-        seeds = [_STREAMS * (recipe.seed + number) + k for k in range(_STREAMS)]
         known = [slide for new in learnt[: len(_pools(recipe.writer[: number + 1]))] for slide in new]
-        lessons = [Lessons(known, seed, recipe.seed + number) for seed in seeds]
-        streams = [lesson.stream(cycle, PROFILE, grow) for lesson in lessons]
-        trainer = WriterTrainer(model, tokenizer, PROFILE, len(CLASSES), 2 * len(CLASSES), recipe.seed)
-        return {"loss": trainer.fit(streams, cycle.steps, cycle.rate)}
+        return _one_cycle(model, tokenizer, PROFILE, known, cycle, recipe.seed, number, grow)
 
     towers = len(recipe.tower)
     return [
@@ -180,18 +176,39 @@ def _teach_writer(
     ]
 
 
-def _teach_long(
-    model: Any, tokenizer: Any, profile: Profile, slides: list[LearntSlide], work: Path, recipe: Recipe
+def _one_cycle(
+    model: Any,
+    tokenizer: Any,
+    profile: Profile,
+    known: list[LearntSlide],
+    cycle: Cycle,
+    seed: int,
+    number: int,
+    grow: int = 0,
 ) -> dict[str, Any]:
-    """The cycle on long rows; its figures."""
-    cycle = recipe.long
+    """Cycle `number` of the language model, on slides that are `known`; its figures."""
+    seeds = [_STREAMS * (seed + number) + k for k in range(_STREAMS)]
+    lessons = [Lessons(known, some, seed + number, cycle.noise, cycle.whole) for some in seeds]
+    streams = [lesson.stream(cycle, profile, grow) for lesson in lessons]
+    trainer = WriterTrainer(model, tokenizer, profile, len(CLASSES), 2 * len(CLASSES), seed)
+    return {"loss": trainer.fit(streams, cycle.steps, cycle.rate)}
+
+
+def _teach_long(
+    model: Any, tokenizer: Any, profile: Profile, known: list[LearntSlide], work: Path, recipe: Recipe
+) -> list[dict[str, Any]]:
+    """The cycle on long rows and the one behind it; the figures of each."""
+    cycle, number = recipe.long, len(recipe.writer)
     assert cycle
-    sizes = _sizes(recipe, len(recipe.tower), len(recipe.writer)) | {"long": asdict(cycle)}
+    sizes = _sizes(recipe, len(recipe.tower), number) | {"long": asdict(cycle)}
 
     def learn() -> dict[str, Any]:
-        return {"loss": teach_long(model, tokenizer, profile, slides, cycle, recipe.seed)}
+        return {"loss": teach_long(model, tokenizer, profile, known, cycle, recipe.seed)}
 
-    return _kept(work, "long", sizes, model, learn)
+    def settle() -> dict[str, Any]:
+        return _one_cycle(model, tokenizer, profile, known, cycle.settle, recipe.seed, number)
+
+    return [_kept(work, "long", sizes, model, learn), _kept(work, "settled", sizes, model, settle)]
 
 
 def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, Any]:
