@@ -15,7 +15,7 @@ from reporters.prefill import image_numbers
 from reporters.profiles import Profile
 from reporters.sequence import Grammar
 from reporters.sequence import Sequence as Input
-from reporters.training.rows import Packed, Padded
+from reporters.training.rows import LARGEST_IMAGE, Packed, Padded
 
 _NOTHING = -100
 """What cross entropy leaves out."""
@@ -164,7 +164,13 @@ class Collator:
         return self._batch(some, ids, labels, rows, offsets, np.float32)
 
     def packed(self, some: Sequence[Written], length: int) -> Batch:
-        """One row of `length` for all cases, which fit."""
+        """One row of `length` for all cases, which fit.
+
+        Raises:
+            ValueError: a patch of more tokens than `LARGEST_IMAGE`, whose tokens would not all see each other.
+        """
+        if (most := max((int(one.made.grids.max(initial=0)) for one in some), default=0)) > LARGEST_IMAGE:
+            raise ValueError(f"patches of {most} tokens; rows are packed with {LARGEST_IMAGE} at the most")
         offsets = np.cumsum([0, *map(len, some)]).tolist()
         rest = length - offsets[-1]
         filled = np.concatenate([one.ids for one in some]), np.concatenate([one.labels for one in some])

@@ -19,6 +19,8 @@ from torch.nn.attention.flex_attention import BlockMask, create_mask, flex_atten
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 _BLOCK = 128
+LARGEST_IMAGE = 64
+"""Tokens. An image may reach into the next block, not further, and not beyond a window."""
 _PACKED = "packed"
 
 

@@ -8,6 +8,7 @@ chunk show", at each soft token "which slide is this", at each answer line "what
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -100,6 +101,25 @@ class _Learning:
             self._running.clear()
 
 
+@contextmanager
+def _compiled(layers: Iterable[Any]) -> Iterator[None]:
+    """Inside, layers are compiled for batches of one shape, and multiply in TF32.
+
+    On an H200 a step of 65,536 tokens takes 0.105 s instead of 0.12. Compiled for good, they would be again for every
+    shape of another device.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    for layer in layers:
+        layer.compile(dynamic=False)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        for layer in layers:
+            layer._compiled_call_impl = None
+
+
 class WriterTrainer:
     """Trains the projector and the language model of `model` in place.
 
@@ -141,15 +161,12 @@ class WriterTrainer:
         """The same on one device, where a step takes one batch, a long row of many cases."""
         device = self.model.device
         learning = _Learning(self.learner.to(device), steps, rate)
-        if device.type == "cuda":
-            # rows have one shape: 0.105 s instead of 0.12 for a step of 65,536 tokens on an H200
-            for layer in self.model.model.language_model.layers:
-                layer.compile(dynamic=False)
-        for batch in islice(batches, steps):
-            self.learner.zero_grad()
-            answer, auxiliary = self.learner(batch.to(device))
-            (answer + _AUXILIARY * auxiliary).backward()
-            learning.step([answer.detach()])
+        with _compiled(self.model.model.language_model.layers if device.type == "cuda" else ()):
+            for batch in islice(batches, steps):
+                self.learner.zero_grad()
+                answer, auxiliary = self.learner(batch.to(device))
+                (answer + _AUXILIARY * auxiliary).backward()
+                learning.step([answer.detach()])
         self.model.eval()
         return learning.curve
 

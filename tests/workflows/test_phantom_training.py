@@ -1,5 +1,6 @@
 """What the phantom checkpoint learns from, and the recipe itself."""
 
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from reporters.profiles import CARD, Profile
 from reporters.training.batches import Collator
 from reporters.training.build import Shape, build_model, build_tokenizer
 from reporters.training.writer import WriterTrainer
@@ -22,12 +24,14 @@ from workflows.phantom.seeds import case_seed
 from workflows.phantom.training.examples import examples
 from workflows.phantom.training.labels import Labelled, cell_targets
 from workflows.phantom.training.lessons import LearntSlide, Lessons
+from workflows.phantom.training.long import long_profile, teach_long
 from workflows.phantom.training.recipe import LONG, QUICK, Cycle, LongCycle
 from workflows.phantom.training.sheets import LESIONS, Sheets, draw_sheet
-from workflows.phantom.training.train import PROFILE, train
+from workflows.phantom.training.train import PROFILE, _all_texts, train
 from workflows.phantom.wording import merged_report
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import listening
+from wsi_pipeline.models.checkpoint import SHIPPED
 
 
 def test_patches_of_sheets_take_their_truth_along() -> None:
@@ -135,6 +139,30 @@ def test_long_lessons_have_many_slides_and_as_many_quiet_parts_as_loud_ones(lear
     assert 0.25 < np.mean(ill) < 0.75
     for lesson, shows in zip(large, ill, strict=True):
         assert bool(re.search(r"; slides? \d", lesson.text)) == shows
+
+
+def test_the_cycle_on_long_rows_teaches_and_leaves_a_checkpoint_for_a_cpu(learnt: list[LearntSlide]) -> None:
+    """As on a GPU, in short rows under masks."""
+    cycle = LongCycle(50, 3e-3, row=1200, tokens=600, slides=14, context=1400, workers=1)
+    profile = long_profile(PROFILE, cycle)
+    assert (profile.max_slides, profile.context, profile.trained_tokens) == (14, 1400, (1,))
+    tokenizer = build_tokenizer(_all_texts())
+    small = Shape(vision_hidden=8, hidden=16, heads=2, kv_heads=1, head_dim=8, window=20)
+    curves = []
+    for _ in range(2):
+        model = build_model(small, tokenizer, 0)
+        curves.append(teach_long(model, tokenizer, profile, learnt, cycle, 3, "cpu"))
+        assert all(layer._compiled_call_impl is None for layer in model.model.language_model.layers)
+    assert len(curves[0]) == 1
+    assert curves[0] == curves[1]
+
+
+def test_the_shipped_long_checkpoint_is_what_its_recipe_makes() -> None:
+    assert LONG.long
+    shipped = SHIPPED["phantom-long"]
+    assert Profile.model_validate_json((shipped / CARD).read_text()) == long_profile(PROFILE, LONG.long)
+    config = json.loads((shipped / "config.json").read_text())
+    assert config["text_config"]["max_position_embeddings"] == LONG.long.context
 
 
 def test_the_cycle_on_long_rows_is_refused_at_once_without_a_gpu(

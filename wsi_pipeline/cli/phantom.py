@@ -171,11 +171,11 @@ def calibrate(model: str, out: Path, parts: int, keep: Path | None, workers: int
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make slides.")
 @click.option(
     "--recipe",
-    type=click.Choice(["whole", "long", "quick"]),
-    default="whole",
+    type=click.Choice(["usual", "long", "quick"]),
+    default="usual",
     show_default=True,
-    help="long: then parts of up to 50 slides and 40,000 patches in one context, eight minutes more on a GPU. quick: a "
-    "few slides and steps; tries the steps out, learns little.",
+    help="long: then parts of up to 50 slides and 40,000 patches in one context, some eight minutes more on a GPU and "
+    "six on two cores. quick: a few slides and steps; tries the steps out, learns little.",
 )
 @log_option
 def train(out: Path, work: Path, workers: int, recipe: str, json_log: bool) -> None:
@@ -187,5 +187,5 @@ def train(out: Path, work: Path, workers: int, recipe: str, json_log: bool) -> N
     from wsi_pipeline.cli.display import showing
 
     with showing(json_log):
-        figures = train_recipe(work, out, {"whole": Recipe(), "long": LONG, "quick": QUICK}[recipe], workers)
+        figures = train_recipe(work, out, {"usual": Recipe(), "long": LONG, "quick": QUICK}[recipe], workers)
     click.echo(json.dumps(figures, indent=1))

@@ -17,6 +17,7 @@ from workflows.phantom.drawing.tissue import FIELD_MPP
 from workflows.phantom.pathology import ORGANS, VERSION, Diagnosis, Organ
 from workflows.phantom.seeds import Split, case_seed, slide_seed, split_of
 from workflows.phantom.wording import EXTENSIVE_PATCHES, FOCAL_PATCHES, Extent, PartFinding, write_report
+from wsi_pipeline.store.fingerprint import fingerprint
 
 MAX_SLIDES = 12
 BUCKETS = {"1": (1, 1), "2-5": (2, 5), "6-12": (6, MAX_SLIDES)}
@@ -63,6 +64,11 @@ class PhantomCase:
 
     id: str
     parts: tuple[PhantomPart, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all its slides: the same seed asked for otherwise is another case."""
+        return fingerprint(phantom=VERSION, slides=[asdict(spec) for part in self.parts for spec in part.slides])
 
 
 def draw_case(

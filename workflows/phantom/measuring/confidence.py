@@ -95,7 +95,7 @@ def read_answers(
 
 
 def _read(work: Path, truth: PhantomCase, contrast: float, settings: RunSettings, keep: bool) -> Answer:
-    folder = work / truth.id
+    folder = work / f"{truth.id}-{truth.fingerprint}"
     write_cases(folder / "slides", [truth])
     read = read_case(folder, settings)
     if not keep:

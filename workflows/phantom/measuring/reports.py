@@ -122,7 +122,7 @@ def _loaded(name: str) -> Model:
 
 
 def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | None, keep: bool) -> list[Score]:
-    folder = work / truth.id
+    folder = work / f"{truth.id}-{truth.fingerprint}"
     write_cases(folder / "slides", [truth])
     read = read_case(folder, RunSettings(model=ModelSettings(name=model)))
     scores = []
@@ -184,8 +184,9 @@ def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder:
     tokens = {}
     for slide, store in stores.items():
         if len(store):
-            model.encoder.encode(store, "earlier", 4, folder / f"{slide}.zarr")
-            tokens[slide] = TokenStore(folder / f"{slide}.zarr")
+            place = folder / f"{slide}-{model.revision}.zarr"
+            model.encoder.encode(store, "earlier", 4, place)
+            tokens[slide] = TokenStore(place)
     draft = _draft(model, part, {s: stores[s] for s in tokens}, tokens, None)
     if draft.diagnosis:
         return said_in_draft(draft, names)

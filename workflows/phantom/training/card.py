@@ -78,8 +78,7 @@ _LONG = {
     "averaged": "1",
     "plans": "`joint`",
     "limits": """\
-**It calls too much diseased**: where nothing is, in most cases of 10,000 patches, since one or two of 1,400 normal
-patches look like a lesion to its tower. Its confidence is not calibrated. At most 50 slides.""",
+At most 50 slides. docs/long-context.md says what it reads wrongly.""",
 }
 
 

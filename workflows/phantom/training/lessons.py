@@ -253,8 +253,8 @@ class Lessons:
             kind = rng.random()
             slides = int(rng.integers(1, (MAX_SLIDES if rng.random() < _USUAL else cycle.slides) + 1))
             if kind < cycle.texts:
-                few = slides > MAX_SLIDES or rng.random() < 0.5
-                yield self.conclude(slides) if few else self.merge(max(2, slides), profile)
+                concluding = slides > MAX_SLIDES or rng.random() < 0.5
+                yield self.conclude(slides) if concluding else self.merge(max(2, slides), profile)
                 continue
             some = GRIDS if rng.random() < _MIXED else (int(rng.choice(GRIDS)),)
             first = 1

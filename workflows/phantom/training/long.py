@@ -1,4 +1,4 @@
-"""The writer's last cycle: parts of up to fifty slides and tens of thousands of patches, on a GPU."""
+"""The writer's cycle on long rows: parts of up to fifty slides and tens of thousands of patches, on a GPU."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from workflows.phantom.training.lessons import LearntSlide, Lessons
 from workflows.phantom.training.recipe import LongCycle
 from wsi_pipeline.errors import ModelError
 
-_AHEAD = 3
-"""Rows that each worker has ready."""
+_AHEAD = 2
+"""Rows that each worker has ready; all of them lie in shared memory, some 20 MB each."""
 
 
 class _Rows(IterableDataset[Batch]):
@@ -32,7 +32,7 @@ class _Rows(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         number = worker.id if worker else 0
-        lessons = Lessons(self._slides, self._cycle.workers * self._seed + number)
+        lessons = Lessons(self._slides, max(1, self._cycle.workers) * self._seed + number)
         return self._collator.in_rows(lessons.long(self._cycle, self._profile), self._cycle.row)
 
 
@@ -54,13 +54,12 @@ def long_profile(profile: Profile, cycle: LongCycle) -> Profile:
 
 
 def teach_long(
-    model: Any, tokenizer: Any, profile: Profile, slides: list[LearntSlide], cycle: LongCycle, seed: int
+    model: Any, tokenizer: Any, profile: Profile, slides: list[LearntSlide], cycle: LongCycle, seed: int, device: str
 ) -> list[float]:
-    """Teach the writer of `model` on a GPU; the answer loss every 50 steps.
+    """Teach the writer of `model` on a device; the answer loss every 50 steps.
 
     Weights come out the same only as far as a GPU sums in the same order.
     """
-    model.config.text_config.max_position_embeddings = cycle.context
     trainer = WriterTrainer(model, tokenizer, profile, len(CLASSES), 2 * len(CLASSES), seed)
     rows = DataLoader(
         _Rows(slides, cycle, trainer.collator, profile, seed),
@@ -68,7 +67,7 @@ def teach_long(
         num_workers=cycle.workers,
         prefetch_factor=_AHEAD if cycle.workers else None,
     )
-    model.to("cuda")
+    model.to(device)
     curve = trainer.fit_packed(rows, cycle.steps, cycle.rate)
     model.to("cpu")
     return curve

@@ -101,7 +101,7 @@ class Recipe:
 
 
 LONG = replace(Recipe(), long=LongCycle(4000, 8e-4))
-"""And one cycle more, on long rows: some eight minutes on an H200."""
+"""And two cycles more, one of them on long rows: some eight minutes on an H200, and six on two cores."""
 QUICK = Recipe(
     lesion_sheets=4,
     mimic_sheets=4,

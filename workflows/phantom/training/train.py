@@ -82,9 +82,9 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         workers: processes that make slides.
 
     Raises:
-        ModelError: its last cycle takes a GPU, and there is none.
+        ModelError: the recipe takes a GPU, and there is none.
     """
-    if recipe.long:
+    if recipe.long and not _kept_at(work, "long", _long_sizes(recipe)).exists():
         check_gpu()
     started = time.monotonic()
     pools = _training_pools(work, workers, recipe)
@@ -101,7 +101,8 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     profile = PROFILE
     if recipe.long:
         profile = long_profile(PROFILE, recipe.long)
-        writer += _teach_long(model, tokenizer, profile, [slide for new in learnt for slide in new], work, recipe)
+        model.config.text_config.max_position_embeddings = profile.context
+        writer += _teach_long(model, tokenizer, profile, learnt, work, recipe)
     curve = [loss for cycle in writer for loss in cycle["loss"]]
     figures = {
         "phantom_version": VERSION,
@@ -195,20 +196,32 @@ def _one_cycle(
 
 
 def _teach_long(
-    model: Any, tokenizer: Any, profile: Profile, known: list[LearntSlide], work: Path, recipe: Recipe
+    model: Any, tokenizer: Any, profile: Profile, learnt: list[list[LearntSlide]], work: Path, recipe: Recipe
 ) -> list[dict[str, Any]]:
     """The cycle on long rows and the one behind it; the figures of each."""
-    cycle, number = recipe.long, len(recipe.writer)
+    cycle = recipe.long
     assert cycle
-    sizes = _sizes(recipe, len(recipe.tower), number) | {"long": asdict(cycle)}
+    sizes, settle = _long_sizes(recipe), cycle.settle
+    whole = [slide for new in learnt for slide in new]
+    some = [slide for new in learnt[: _pools(recipe.writer).index(settle.slides) + 1] for slide in new]
 
     def learn() -> dict[str, Any]:
-        return {"loss": teach_long(model, tokenizer, profile, known, cycle, recipe.seed)}
+        return {"loss": teach_long(model, tokenizer, profile, whole, cycle, recipe.seed, "cuda")}
 
-    def settle() -> dict[str, Any]:
-        return _one_cycle(model, tokenizer, profile, known, cycle.settle, recipe.seed, number)
+    def settled() -> dict[str, Any]:
+        return _one_cycle(model, tokenizer, profile, some, settle, recipe.seed, len(recipe.writer))
 
-    return [_kept(work, "long", sizes, model, learn), _kept(work, "settled", sizes, model, settle)]
+    return [
+        _kept(work, "long", sizes, model, learn),
+        _kept(work, "settled", sizes | {"settle": asdict(settle)}, model, settled),
+    ]
+
+
+def _long_sizes(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides the weights after the cycle on long rows."""
+    assert recipe.long
+    long = {name: value for name, value in asdict(recipe.long).items() if name != "settle"}
+    return _sizes(recipe, len(recipe.tower), len(recipe.writer)) | {"long": long}
 
 
 def _sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, Any]:
@@ -232,8 +245,7 @@ def _kept(
     work: Path, name: str, recipe: dict[str, Any], module: nn.Module, learn: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
     """Let `module` learn, or give it what it learnt in an earlier run by the same recipe; the figures of that."""
-    made_by = {"phantom": VERSION, "training": TRAINING, "tiling": TILING}
-    file = work / f"{name}-{fingerprint(**made_by, profile=PROFILE, recipe=recipe)}.pt"
+    file = _kept_at(work, name, recipe)
     if not file.exists():
         started = time.monotonic()
         figures = learn()
@@ -243,6 +255,11 @@ def _kept(
     known = torch.load(file, weights_only=True)
     module.load_state_dict(known["weights"])
     return dict(known["figures"])
+
+
+def _kept_at(work: Path, name: str, recipe: dict[str, Any]) -> Path:
+    made_by = {"phantom": VERSION, "training": TRAINING, "tiling": TILING}
+    return work / f"{name}-{fingerprint(**made_by, profile=PROFILE, recipe=recipe)}.pt"
 
 
 def training_pool(work: Path, workers: int = 2, recipe: Recipe | None = None) -> list[PoolSlide]:
