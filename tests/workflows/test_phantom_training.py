@@ -1,37 +1,29 @@
 """What the phantom checkpoint learns from, and the recipe itself."""
 
-import json
 import re
 from collections import Counter
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
-from reporters.profiles import CARD, Profile
-from reporters.training.batches import Collator
 from reporters.training.build import Shape, build_model, build_tokenizer
 from reporters.training.writer import WriterTrainer
 from tests.workflows.conftest import SMALL, digest
 from workflows.phantom.drawing.cohort import MAX_SLIDES, draw_case, write_cases
 from workflows.phantom.drawing.contents import CONTENTS, artefact, mimic_of
 from workflows.phantom.drawing.pool import pool_specs
-from workflows.phantom.pathology import ORGANS, Diagnosis, Organ
+from workflows.phantom.pathology import ORGANS
 from workflows.phantom.seeds import case_seed
 from workflows.phantom.training.examples import examples
 from workflows.phantom.training.labels import Labelled, cell_targets
 from workflows.phantom.training.lessons import LearntSlide, Lessons
-from workflows.phantom.training.long import long_profile, teach_long
-from workflows.phantom.training.recipe import LONG, QUICK, Cycle, LongCycle
+from workflows.phantom.training.recipe import QUICK, Cycle
 from workflows.phantom.training.sheets import LESIONS, Sheets, draw_sheet
-from workflows.phantom.training.train import PROFILE, _all_texts, train
+from workflows.phantom.training.train import PROFILE, train
 from workflows.phantom.wording import merged_report
-from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import listening
-from wsi_pipeline.models.checkpoint import SHIPPED
 
 
 def test_patches_of_sheets_take_their_truth_along() -> None:
@@ -71,20 +63,6 @@ def test_a_sheet_shows_what_its_content_says_where_it_says_it() -> None:
 NO_TEXT = Cycle(1, 1e-3, (1, 1, 0), texts=1000, patches=(90, 40))
 
 
-@pytest.fixture(scope="module")
-def learnt() -> list[LearntSlide]:
-    """Slides whose lesion patches are about 9 everywhere, all others about 0."""
-    rng = np.random.default_rng(0)
-
-    def slide(organ: Organ, diagnosis: Diagnosis, extensive: bool) -> LearntSlide:
-        lesion = np.zeros(20, bool)
-        lesion[: 6 if extensive else 2] = diagnosis != organ.benign
-        rows = rng.normal(size=(20, 4, 8)).astype(np.float16) + 9 * lesion[:, None, None]
-        return LearntSlide(organ, diagnosis, extensive, (rows.astype(np.float16),), lesion, lesion, ~lesion)
-
-    return [slide(o, d, extensive) for o in ORGANS for d in o.diagnoses for extensive in (False, True)]
-
-
 def test_slides_of_a_lesson_count_from_any_number(learnt: list[LearntSlide]) -> None:
     stream = Lessons(learnt, 2).stream(replace(NO_TEXT, large=0.0), PROFILE)
     numbers: Counter[int] = Counter()
@@ -120,58 +98,6 @@ def test_focal_lesions_may_be_a_single_patch(learnt: list[LearntSlide]) -> None:
     sizes = Counter(sum(patch.mean() > 4 for patch in patches) for lesson in parts for patches in lesson.tokens)
     assert sizes[1] > 5
     assert sizes[2] > sizes[1]
-
-
-def test_long_lessons_have_many_slides_and_as_many_quiet_parts_as_loud_ones(learnt: list[LearntSlide]) -> None:
-    cycle = LongCycle(1, 1e-3, row=9000, tokens=6000, slides=20, texts=0.2, large=0.5)
-    lessons = list(islice(Lessons(learnt, 4).long(cycle, PROFILE), 150))
-    tokenizer = build_tokenizer([PROFILE.opening, PROFILE.closing, *(c.text + (c.instruction or "") for c in lessons)])
-    collator = Collator(build_model(Shape(), tokenizer, 0).config, tokenizer, PROFILE)
-    assert max(len(collator.written(lesson)) for lesson in lessons) < 8000
-    parts = [lesson for lesson in lessons if lesson.tokens]
-    assert 0.1 < 1 - len(parts) / len(lessons) < 0.3
-    slides = [len(lesson.tokens) for lesson in parts]
-    assert {1, 2} < set(slides)
-    assert 12 < max(slides) <= 20
-    large = [lesson for lesson in parts if sum(map(len, lesson.tokens)) > 600]
-    assert len(large) > 10
-    ill = [any(patch.mean() > 4 for patches in lesson.tokens for patch in patches) for lesson in large]
-    assert 0.25 < np.mean(ill) < 0.75
-    for lesson, shows in zip(large, ill, strict=True):
-        assert bool(re.search(r"; slides? \d", lesson.text)) == shows
-
-
-def test_the_cycle_on_long_rows_teaches_and_leaves_a_checkpoint_for_a_cpu(learnt: list[LearntSlide]) -> None:
-    """As on a GPU, in short rows under masks."""
-    cycle = LongCycle(50, 3e-3, row=1200, tokens=600, slides=14, context=1400, workers=1)
-    profile = long_profile(PROFILE, cycle)
-    assert (profile.max_slides, profile.context, profile.trained_tokens) == (14, 1400, (1,))
-    tokenizer = build_tokenizer(_all_texts())
-    small = Shape(vision_hidden=8, hidden=16, heads=2, kv_heads=1, head_dim=8, window=20)
-    curves = []
-    for _ in range(2):
-        model = build_model(small, tokenizer, 0)
-        curves.append(teach_long(model, tokenizer, profile, learnt, cycle, 3, "cpu"))
-        assert all(layer._compiled_call_impl is None for layer in model.model.language_model.layers)
-    assert len(curves[0]) == 1
-    assert curves[0] == curves[1]
-
-
-def test_the_shipped_long_checkpoint_is_what_its_recipe_makes() -> None:
-    assert LONG.long
-    shipped = SHIPPED["phantom-long"]
-    assert Profile.model_validate_json((shipped / CARD).read_text()) == long_profile(PROFILE, LONG.long)
-    config = json.loads((shipped / "config.json").read_text())
-    assert config["text_config"]["max_position_embeddings"] == LONG.long.context
-
-
-def test_the_cycle_on_long_rows_is_refused_at_once_without_a_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match="takes a GPU"):
-        train(tmp_path / "pool", tmp_path / "model", LONG)
-    assert not list(tmp_path.iterdir())
 
 
 def test_streams_of_one_shape_have_batches_of_one_size(learnt: list[LearntSlide]) -> None:
