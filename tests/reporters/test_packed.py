@@ -11,7 +11,7 @@ from reporters.training.batches import TrainingCase, Truth
 from reporters.training.build import Shape, build_model, build_tokenizer
 from reporters.training.rows import Packed
 from reporters.training.writer import WriterTrainer
-from workflows.phantom.training.train import PROFILE
+from workflows.phantom.training.language import PROFILE
 
 SMALL = Shape(pixels=28, vision_hidden=8, vision_layers=1, hidden=16, heads=2, kv_heads=1, head_dim=8, window=20)
 

@@ -12,10 +12,11 @@ import torch
 from reporters.profiles import CARD, Profile
 from reporters.training.batches import Collator
 from reporters.training.build import Shape, build_model, build_tokenizer
+from workflows.phantom.training.language import PROFILE, all_texts
 from workflows.phantom.training.lessons import LearntSlide, Lessons
 from workflows.phantom.training.long import long_profile, teach_long
 from workflows.phantom.training.recipe import LONG, LongCycle
-from workflows.phantom.training.train import PROFILE, _all_texts, train
+from workflows.phantom.training.train import train
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import SHIPPED
 
@@ -44,7 +45,7 @@ def test_the_cycle_on_long_rows_teaches_and_leaves_a_checkpoint_for_a_cpu(learnt
     cycle = LongCycle(50, 3e-3, row=1200, tokens=600, slides=13, context=1400, workers=1)
     profile = long_profile(PROFILE, cycle)
     assert (profile.max_slides, profile.context, profile.trained_tokens) == (13, 1400, (1,))
-    tokenizer = build_tokenizer(_all_texts())
+    tokenizer = build_tokenizer(all_texts())
     small = Shape(vision_hidden=8, hidden=16, heads=2, kv_heads=1, head_dim=8, window=20)
     model = build_model(small, tokenizer, 0)
     before = {name: weights.clone() for name, weights in model.state_dict().items()}

@@ -18,10 +18,11 @@ from workflows.phantom.pathology import ORGANS
 from workflows.phantom.seeds import case_seed
 from workflows.phantom.training.examples import examples
 from workflows.phantom.training.labels import Labelled, cell_targets
+from workflows.phantom.training.language import PROFILE
 from workflows.phantom.training.lessons import LearntSlide, Lessons
 from workflows.phantom.training.recipe import QUICK, Cycle
 from workflows.phantom.training.sheets import LESIONS, Sheets, draw_sheet
-from workflows.phantom.training.train import PROFILE, train
+from workflows.phantom.training.train import train
 from workflows.phantom.wording import merged_report
 from wsi_pipeline.events import listening
 

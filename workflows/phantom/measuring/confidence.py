@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from reporters.confidence import PHANTOM_DOMAIN, Calibration, Circumstances, Sig
 from reporters.schema import PartReport
 from reporters.training.calibration import fit_calibration
 from tilers.tile import ALGORITHM
-from workflows.phantom.drawing.cohort import PhantomCase, draw_case, write_cases
+from workflows.phantom.drawing.cohort import PhantomCase, draw_case
 from workflows.phantom.measuring.processes import single_core_processes
-from workflows.phantom.measuring.reading import read_case
+from workflows.phantom.measuring.reading import read_case, written_case
 from workflows.phantom.measuring.reports import WHOLE
 from workflows.phantom.measuring.said import answered_in_report
 from workflows.phantom.measuring.scoring import NOTHING, score
@@ -95,11 +94,8 @@ def read_answers(
 
 
 def _read(work: Path, truth: PhantomCase, contrast: float, settings: RunSettings, keep: bool) -> Answer:
-    folder = work / f"{truth.id}-{truth.fingerprint}"
-    write_cases(folder / "slides", [truth])
-    read = read_case(folder, settings)
-    if not keep:
-        shutil.rmtree(folder)
+    with written_case(work, truth, keep) as folder:
+        read = read_case(folder, settings)
     (true,) = truth.parts
     part = read.report.parts[0] if read.report else None
     said = answered_in_report(part, [s.id for s in read.case.slides]) if part else NOTHING

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ from reporters.plan import SlideShare, Window
 from reporters.schema import PartReport
 from reporters.sequence import ReadTokens, Sequence
 from workflows.checkpoints import Model
-from workflows.phantom.drawing.cohort import MAX_SLIDES, PhantomCase, PhantomPart, draw_case, write_cases
+from workflows.phantom.drawing.cohort import MAX_SLIDES, PhantomCase, PhantomPart, draw_case
 from workflows.phantom.drawing.contents import MOST
 from workflows.phantom.drawing.layout import lay_out
 from workflows.phantom.drawing.painting import paint
 from workflows.phantom.drawing.pool import content_shares, shows_lesion
 from workflows.phantom.measuring.processes import single_core_processes
-from workflows.phantom.measuring.reading import ReadCase, read_case
+from workflows.phantom.measuring.reading import ReadCase, read_case, written_case
 from wsi_pipeline.cases import Part
 from wsi_pipeline.settings import ModelSettings, RunSettings
 from wsi_pipeline.store.tokens import TokenStore
@@ -68,12 +67,9 @@ def measure_evidence(work: Path, seed: int, parts: int, model: str, workers: int
 
 
 def _measure_one(work: Path, truth: PhantomCase, name: str) -> list[Look]:
-    folder = work / truth.id
-    write_cases(folder / "slides", [truth])
-    read = read_case(folder, RunSettings(model=ModelSettings(name=name)))
-    looks = list(_looks_of(read, truth.parts[0], name)) if read.report and read.report.parts[0].plan else []
-    shutil.rmtree(folder)
-    return looks
+    with written_case(work, truth) as folder:
+        read = read_case(folder, RunSettings(model=ModelSettings(name=name)))
+        return list(_looks_of(read, truth.parts[0], name)) if read.report and read.report.parts[0].plan else []
 
 
 def _looks_of(read: ReadCase, true: PhantomPart, name: str) -> Iterator[Look]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from reporters.schema import Report
+from workflows.phantom.drawing.cohort import PhantomCase, write_cases
 from workflows.run import run
 from wsi_pipeline.cases import Case, Part, discover
 from wsi_pipeline.settings import RunSettings
@@ -36,6 +40,16 @@ class ReadCase:
         patches = {slide: PatchStore(folder / named[f"{slide}/patches"]) for slide, folder in at.items()}
         tokens = {slide: TokenStore(at[slide] / name) for slide in at if (name := named.get(f"{slide}/tokens"))}
         return patches, tokens
+
+
+@contextmanager
+def written_case(work: Path, truth: PhantomCase, keep: bool = False) -> Iterator[Path]:
+    """A folder below `work` for `read_case`, with slides of this very drawing of a case; deleted after unless kept."""
+    folder = work / f"{truth.id}-{truth.fingerprint}"
+    write_cases(folder / "slides", [truth])
+    yield folder
+    if not keep:
+        shutil.rmtree(folder)
 
 
 def read_case(folder: Path, settings: RunSettings) -> ReadCase:

@@ -7,7 +7,6 @@ that run: what they lack is slides, patches or resolution, nothing else.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,9 +17,9 @@ import numpy as np
 from reporters.answers import PartDraft
 from reporters.draft import draft_part
 from workflows.checkpoints import Model
-from workflows.phantom.drawing.cohort import BUCKETS, PhantomCase, PhantomPart, draw_case, write_cases
+from workflows.phantom.drawing.cohort import BUCKETS, PhantomCase, PhantomPart, draw_case
 from workflows.phantom.measuring.processes import single_core_processes
-from workflows.phantom.measuring.reading import ReadCase, read_case
+from workflows.phantom.measuring.reading import ReadCase, read_case, written_case
 from workflows.phantom.measuring.said import said_in_draft, said_in_report
 from workflows.phantom.measuring.scoring import NOTHING, Said, Score, all_benign, score
 from workflows.phantom.measuring.shortcuts import Shortcut, said_by
@@ -122,22 +121,18 @@ def _loaded(name: str) -> Model:
 
 
 def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | None, keep: bool) -> list[Score]:
-    folder = work / f"{truth.id}-{truth.fingerprint}"
-    write_cases(folder / "slides", [truth])
-    read = read_case(folder, RunSettings(model=ModelSettings(name=model)))
-    scores = []
-    if read.report is None:
-        rows = (WHOLE, *(beside.rows if beside else ()))
-        scores = [score(row, NOTHING, part) for part in truth.parts for row in rows]
-    else:
+    with written_case(work, truth, keep) as folder:
+        read = read_case(folder, RunSettings(model=ModelSettings(name=model)))
+        if read.report is None:
+            rows = (WHOLE, *(beside.rows if beside else ()))
+            return [score(row, NOTHING, part) for part in truth.parts for row in rows]
+        scores = []
         for part, drafted, true in zip(read.case.parts, read.report.parts, truth.parts, strict=True):
             scores.append(score(WHOLE, said_in_report(drafted, [s.id for s in part.slides]), true))
             if beside:
                 scores.append(replace(scores[-1], reader=WHOLE_BESIDE))
                 scores += _others(read, part, true, beside, folder)
-    if not keep:
-        shutil.rmtree(folder)
-    return scores
+        return scores
 
 
 def _others(case: ReadCase, part: Part, truth: PhantomPart, readers: Readers, folder: Path) -> list[Score]:

@@ -90,7 +90,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         tables: printed benchmarks by heading.
     """
     writer, long = figures["recipe"]["writer"], figures["recipe"].get("long")
-    kind = {**_USUAL}
+    kind = _USUAL
     if long:
         settled = {"settled": long["settle"]["steps"], "noise": long["settle"]["noise"]}
         kind = _LONG | {"long": _LONG["long"].format(**long, **settled)}

@@ -19,20 +19,20 @@ from reporters.training.build import Shape, build_model, build_tokenizer, save_c
 from reporters.training.tower import train_tower, whiten
 from reporters.training.writer import WriterTrainer
 from tilers.tile import ALGORITHM as TILING
-from workflows.phantom.drawing.cohort import MAX_SLIDES
 from workflows.phantom.drawing.layout import lay_out, patches_showing
 from workflows.phantom.drawing.pool import PoolSlide, build_pool, pool_specs, shows_lesion, shows_nothing, shows_plainly
-from workflows.phantom.pathology import ORGANS, VERSION, organ_named
+from workflows.phantom.pathology import VERSION, organ_named
 from workflows.phantom.seeds import Split, require
 from workflows.phantom.training.card import model_card
 from workflows.phantom.training.exam import exact_reports, patch_accuracy
 from workflows.phantom.training.examples import as_pixels, examples, turned
 from workflows.phantom.training.labels import CLASSES, TOWER_CLASSES, labelled_pool, small_patches
+from workflows.phantom.training.language import PROFILE, all_texts
 from workflows.phantom.training.lessons import GRIDS, LESSONS, LearntSlide, Lessons
 from workflows.phantom.training.long import check_gpu, long_profile, teach_long
 from workflows.phantom.training.recipe import Cycle, Recipe
 from workflows.phantom.training.sheets import LESIONS, LOOKALIKES, Crowd, Sheets, join, make_sheets
-from workflows.phantom.wording import EXTENSIVE_PATCHES, PartFinding, merged_report, write_report
+from workflows.phantom.wording import EXTENSIVE_PATCHES
 from wsi_pipeline.events import emit
 from wsi_pipeline.models.checkpoint import FIGURES
 from wsi_pipeline.models.pixels import pool_grid
@@ -46,27 +46,6 @@ _TYPICAL = 1000
 """Patches whose components the tower begins with."""
 TOWER_GRIDS = (1, 4, 16)
 """Cells per patch the tower is taught on: finer ones teach where, and lower its false alarms."""
-
-PROFILE = Profile(
-    name="phantom",
-    native_tokens=16,
-    trained_tokens=GRIDS,
-    mixes=True,
-    context=8192,
-    strategy="joint",
-    patch_size=768,
-    mpps=(1.0,),
-    opening="<bos><start_of_turn>user\n",
-    slide_marker="Slide {n}:",
-    marker_every={1: 8, 4: 6},
-    prompt="\nReport this part.",
-    merge_prompt="{findings}\nMerge.",
-    closing="<end_of_turn>\n<start_of_turn>model\n",
-    end="<end_of_turn>",
-    max_slides=MAX_SLIDES,
-    answer="lines",
-    domain="phantom",
-)
 
 
 def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, Any]:
@@ -91,7 +70,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     benign, per_lesion, _faint = recipe.writer[0].slides
     held_out = _pool(work, "calibration", (max(1, benign // 5), max(2, per_lesion // 10), 0), recipe.organs, workers)
     pooled = time.monotonic()
-    tokenizer = build_tokenizer(_all_texts())
+    tokenizer = build_tokenizer(all_texts())
     shape = Shape(context=PROFILE.context)
     model = build_model(shape, tokenizer, recipe.seed)
     towers = _teach_tower(model.model.vision_tower, held_out, work, recipe, shape.pixels, workers)
@@ -287,19 +266,6 @@ def _pool(
         slides.append(slide)
         emit("train.pool", split=split, done=len(slides), total=len(specs))
     return slides
-
-
-def _all_texts() -> Iterator[str]:
-    """Every word a report, a marker or a prompt can hold."""
-    yield PROFILE.opening.replace("<", "\n").replace(">", "\n") + PROFILE.prompt + "user\nmodel\n"
-    yield str(PROFILE.merge_prompt).format(findings="F1: F2: ; [F1, F2]")
-    yield from (f"Slide {n}:, {n} F{n} slides {n}" for n in range(1, 51))
-    for organ in ORGANS:
-        yield write_report(organ, 2, ())
-        for lesion in organ.lesions:
-            for findings in ([PartFinding(lesion, (1,), "focal")], [PartFinding(lesion, (1, 2), "extensive")]):
-                yield write_report(organ, 3, findings)
-                yield merged_report(organ, 3, tuple(findings))
 
 
 def _sheets(work: Path, crowd: Crowd, count: int, pixels: int, workers: int) -> Iterator[Sheets]:
