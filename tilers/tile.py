@@ -37,7 +37,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ALGORITHM = 12
-"""Raised whenever the same settings would give other pixels, patches or columns."""
+"""Raised whenever the same settings would give other pixels or patches; calibrations are bound to it."""
 _DOUBTFUL = "its levels show different pictures, so that damage within tiles could not be noticed"
 _HAIR = 1e-6
 """Of a pixel: what a division may be off by."""
@@ -57,8 +57,9 @@ def patches_fingerprint(slide: Slide, settings: TileSettings) -> str:
     except Exception as error:  # servers have their own kinds
         cause = f"cannot be reached ({type(error).__name__})"
         raise SlideError(slide.path, cause, "check the address, and run again") from None
+    algorithm = (ALGORITHM, quality.ALGORITHM)
     return fingerprint(
-        stage="tile", schema=SCHEMA, algorithm=ALGORITHM, settings=settings, input=identity, mpp=slide.mpp
+        stage="tile", schema=SCHEMA, algorithm=algorithm, settings=settings, input=identity, mpp=slide.mpp
     )
 
 
@@ -208,8 +209,9 @@ def _write_patches(
             return None
         if comparable and agreement.refuses(index, patch):
             return None
-        return patch, quality.measure(patch, valid, settings.mpp)
+        return patch, quality.measure(patch, valid, settings.mpp, usual)
 
+    usual = quality.usual_absorbance(found.overview.image, found.mask)
     comparable = len(found.reader.level_sizes) > 1  # else the overview comes from the same bytes, and agrees
     unreadable = 0
     emit("tile.start", slide=slide.id, total=len(found.candidates))

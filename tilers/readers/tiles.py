@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import imagecodecs
@@ -16,7 +16,8 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
-_SOI, _EOI, _SOS, _APP0, _APP15, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xEF, 0xFE
+_SOI, _EOI, _APP0, _APP15, _COM = 0xD8, 0xD9, 0xE0, 0xEF, 0xFE
+_SCAN = b"\xff\xda"
 _FRAMES = (0xC0, 0xC1, 0xC2)
 """Baseline, extended and progressive: what libjpeg-turbo decodes at 8 bits."""
 _ALL_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -75,17 +76,19 @@ class JpegTiles:
 
     def _whole(self, data: bytes) -> bytes:
         """One complete stream whose colours mean what the TIFF says; checked before a decoder allocates for it."""
-        adobe = b"\xff\xee" + struct.pack(">H5sHHHB", 14, b"Adobe", 100, 0, 0, self.ycbcr)
-        parts = [b"\xff\xd8", adobe]
-        if self.tables:
-            parts += [segment for _, segment in _segments(self.tables)]
-        for marker, segment in _segments(data):
-            if marker in _ALL_FRAMES:
-                self._check_frame(marker, segment)
-            parts.append(segment)
-        return b"".join(parts)
+        scan = data.find(_SCAN)
+        while scan >= 0:
+            if (head := _head(data[:scan], self)) is not None:
+                return head + data[scan:]
+            scan = data.find(_SCAN, scan + 1)  # that one was within a segment
+        raise DamagedTile("holds no scan of a JPEG")
 
-    def _check_frame(self, marker: int, segment: bytes) -> None:
+    def check_frame(self, marker: int, segment: bytes) -> None:
+        """Whether a frame's header announces one tile.
+
+        Raises:
+            DamagedTile: something else.
+        """
         if marker not in _FRAMES or len(segment) < 10:
             raise DamagedTile(f"JPEG of kind {marker:#x}")
         precision, height, width, components = struct.unpack(">BHHB", segment[4:10])
@@ -94,24 +97,38 @@ class JpegTiles:
                               f"{self.width} × {self.height}, 3 × 8 bit")  # fmt: skip
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and bytes of every segment but application data and comments; the last is the scan with all behind it."""
+@lru_cache(maxsize=16)  # the tiles of a level mostly begin alike
+def _head(data: bytes, tiles: JpegTiles) -> bytes | None:
+    """What comes before the scan, with the tables that tiles share; None where `data` ends within a segment."""
+    segments, end = _segments(data)
+    if end != len(data):
+        return None
+    for marker, segment in segments:
+        if marker in _ALL_FRAMES:
+            tiles.check_frame(marker, segment)
+    adobe = b"\xff\xee" + struct.pack(">H5sHHHB", 14, b"Adobe", 100, 0, 0, tiles.ycbcr)
+    shared = _segments(tiles.tables)[0] if tiles.tables else []
+    return b"".join([b"\xff\xd8", adobe, *(segment for _, segment in (*shared, *segments))])
+
+
+def _segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    """Marker and bytes of every segment but application data and comments, up to the end of the image or where no whole
+    one follows; and where that is.
+
+    Raises:
+        DamagedTile: no JPEG.
+    """
     if data[:2] != bytes((0xFF, _SOI)):
         raise DamagedTile("does not begin as a JPEG")
-    at = 2
-    while at + 4 <= len(data):
+    segments, at = [], 2
+    while at + 4 <= len(data) and data[at + 1] != _EOI:
         if data[at] != 0xFF:
             raise DamagedTile("JPEG markers are broken")
-        marker = data[at + 1]
-        if marker == _SOS:
-            yield marker, data[at:]
-            return
-        if marker == _EOI:
-            return
-        length = 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        marker, length = data[at + 1], 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if not (_APP0 <= marker <= _APP15 or marker == _COM):
-            yield marker, data[at : at + length]
+            segments.append((marker, data[at : at + length]))
         at += length
+    return segments, at
 
 
 _GAP = bytes(64)

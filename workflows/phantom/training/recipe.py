@@ -103,15 +103,15 @@ class Recipe:
 LONG = replace(Recipe(), long=LongCycle(4000, 8e-4))
 """And two cycles more, one of them on long rows: some eight minutes on an H200, and six on two cores."""
 QUICK = Recipe(
-    lesion_sheets=4,
-    mimic_sheets=4,
-    tower=((10, 1e-3),),
+    lesion_sheets=3,
+    mimic_sheets=3,
+    tower=((4, 1e-3),),
     views=1,
     writer=(
-        Cycle(16, 1e-3, (1, 2, 0), texts=3, large=0.25, anywhere=0.0),
-        Cycle(8, 6e-4, (2, 2, 0), texts=3, large=0.25, patches=(30, 20), shrunk=0.5),
+        Cycle(8, 1e-3, (1, 2, 0), texts=3, large=0.25, anywhere=0.0),
+        Cycle(4, 6e-4, (2, 2, 0), texts=3, large=0.25, patches=(30, 20), shrunk=0.5),
     ),
-    exam=4,
-    organs=("Colon",),
+    exam=2,
+    organs=("Prostate",),
 )
-"""Runs through every step in a minute or two."""
+"""Runs through every step in a minute."""
