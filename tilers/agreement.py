@@ -27,8 +27,7 @@ to whole pixels."""
 _PROBES, _FEWEST = 5, 3
 """Patches that are asked whether levels differ all over; of fewer than three none can be told from the others."""
 
-Pixels = NDArray[np.uint8]
-Read = Callable[[int], tuple[Pixels, float]]
+Read = Callable[[int], tuple[NDArray[np.uint8], float]]
 """The patch at a place of the grid, and the fraction of it inside the scan; raises `UndecodableRegion`."""
 
 
@@ -56,7 +55,7 @@ class Agreement:
         self._probed = self.doubtful = False
         self.refused = 0
 
-    def refuses(self, place: int, patch: Pixels) -> bool:
+    def refuses(self, place: int, patch: Image.Image) -> bool:
         """Whether a patch shows something else than the overview, on a slide whose levels agree elsewhere."""
         if not self._differs(place, patch):
             return False
@@ -71,21 +70,21 @@ class Agreement:
         probes = {int(self._candidates[i]) for i in np.linspace(0, len(self._candidates) - 1, _PROBES).astype(int)}
         for place in probes:
             try:
-                differ.append(self._differs(place, self._read(place)[0]))
+                differ.append(self._differs(place, Image.fromarray(self._read(place)[0])))
             except UndecodableRegion:
                 continue
         return len(probes) >= _FEWEST and sum(differ) > len(differ) / 2
 
-    def _differs(self, place: int, patch: Pixels) -> bool:
+    def _differs(self, place: int, patch: Image.Image) -> bool:
         left, top, right, bottom = self._box(place)
         columns, rows = round((right - left) / self._cell), round((bottom - top) / self._cell)
         if columns < 1 or rows < 1:
             return False
-        size = len(patch) / self._grid.step
+        size = patch.height / self._grid.step
         scale_x, scale_y = self._overview.scale
         inside = (0, 0, (right - left) * scale_x * size, (bottom - top) * scale_y * size)
         seen = self._image.resize((columns, rows), Image.Resampling.BOX, (left, top, right, bottom))
-        read = Image.fromarray(patch).resize((columns, rows), Image.Resampling.BOX, inside)
+        read = patch.resize((columns, rows), Image.Resampling.BOX, inside)
         apart = np.abs(np.asarray(seen, np.int16) - np.asarray(read, np.int16)).max(2) > _APART
         return bool(apart.any() and (apart & ~self._unknown(left, top, columns, rows)).any())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -17,8 +19,10 @@ def tissue_fractions(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]
     The mask spans the grid's bounds; what a patch covers beyond them is no tissue.
     """
     height, width = mask.shape
-    integral = np.zeros((height + 1, width + 1))
-    integral[1:, 1:] = mask.cumsum(0).cumsum(1)
+    integral = np.zeros((height + 1, width + 1), np.int32)
+    within = integral[1:, 1:]
+    np.cumsum(mask, 0, out=within)  # in place: copies would be the most that tiling a large slide takes
+    np.cumsum(within, 1, out=within)
     px, py = width / grid.bounds.width * grid.step, height / grid.bounds.height * grid.step
     columns = np.clip(np.arange(grid.columns + 1) * px, 0, width)
     rows = np.clip(np.arange(grid.rows + 1) * py, 0, height)
@@ -37,12 +41,13 @@ def fragments(mask: NDArray[np.bool_], grid: Grid, kept: NDArray[np.intp]) -> ND
     """
     pieces, count = ndimage.label(mask)
     touched = np.unique(pieces[covered(mask.shape, grid, kept)])
-    owner = _owners(mask.shape, grid)
+    rows, columns = _owners(mask.shape, grid)
     windows = ndimage.find_objects(pieces)
     found = []
     for piece in np.setdiff1d(np.arange(1, count + 1), touched):
-        inside = windows[piece - 1]
-        found.append(int(np.bincount(owner[inside][pieces[inside] == piece]).argmax()))
+        down, across = windows[piece - 1]
+        y, x = np.nonzero(pieces[down, across] == piece)
+        found.append(int(np.bincount(rows[down][y] * grid.columns + columns[across][x]).argmax()))
     return np.unique(np.array(found, np.intp))
 
 
@@ -64,20 +69,19 @@ def fullest_of_rest(tissue: NDArray[np.float64], kept: NDArray[np.intp], most: f
 
 def covered(shape: tuple[int, ...], grid: Grid, patches: NDArray[np.intp]) -> NDArray[np.bool_]:
     """(h, w) pixels of a mask over the grid's bounds that lie in one of `patches`."""
-    chosen = np.zeros(grid.columns * grid.rows, bool)
-    chosen[patches] = True
-    return np.asarray(chosen[_owners(shape, grid)])
+    chosen = np.zeros((grid.rows, grid.columns), bool)
+    chosen.flat[patches] = True
+    return np.asarray(chosen[np.ix_(*_owners(shape, grid))])
 
 
-def _owners(shape: tuple[int, ...], grid: Grid) -> NDArray[np.intp]:
-    """(h, w) index of the patch that each mask pixel's centre lies in."""
+def _owners(shape: tuple[int, ...], grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(h,) row and (w,) column of the patch that the centres of a mask's pixels lie in."""
     y = (np.arange(shape[0]) + 0.5) * grid.bounds.height / shape[0] / grid.step
     x = (np.arange(shape[1]) + 0.5) * grid.bounds.width / shape[1] / grid.step
-    rows, columns = np.minimum(y.astype(int), grid.rows - 1), np.minimum(x.astype(int), grid.columns - 1)
-    return np.asarray(rows[:, None] * grid.columns + columns[None, :])
+    return np.minimum(y.astype(int), grid.rows - 1), np.minimum(x.astype(int), grid.columns - 1)
 
 
-def _interpolate(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+def _interpolate(table: NDArray[Any], at: NDArray[np.float64]) -> NDArray[np.float64]:
     low = np.minimum(at.astype(int), table.shape[0] - 2)
     part = (at - low)[:, None]
     return np.asarray(table[low] * (1 - part) + table[low + 1] * part)

@@ -42,11 +42,10 @@ def usual_absorbance(overview: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> 
     return float(np.median(absorbed)) if absorbed.size else _USUAL
 
 
-def measure(patch: NDArray[np.uint8], valid: float, mpp: float, usual: float) -> tuple[float, ...]:
-    """The values of `COLUMNS` for one (P, P, 3) patch at `mpp` µm per pixel of a slide with that `usual_absorbance`."""
-    image = Image.fromarray(patch)
-    side = len(patch) // (step := max(1, round(_FINE_UM / mpp)))
-    fine = image.reduce(step, (0, 0, side * step, side * step))
+def measure(patch: Image.Image, valid: float, mpp: float, usual: float) -> tuple[float, ...]:
+    """The values of `COLUMNS` for one square patch at `mpp` µm per pixel, of a slide with that `usual_absorbance`."""
+    side = patch.height // (step := max(1, round(_FINE_UM / mpp)))
+    fine = patch.reduce(step, (0, 0, side * step, side * step))
     red, green, blue = fine.split()
     darkest = np.asarray(ImageChops.darker(ImageChops.darker(red, green), blue))
     cells = _DENSITY[np.asarray(fine.reduce(_CELL))]

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tilers import quality
 from tilers.agreement import Agreement, Read
@@ -207,9 +208,10 @@ def _write_patches(
             patch, valid = read(index)
         except UndecodableRegion:
             return None
-        if comparable and agreement.refuses(index, patch):
+        image = Image.fromarray(patch)
+        if comparable and agreement.refuses(index, image):
             return None
-        return patch, quality.measure(patch, valid, settings.mpp, usual)
+        return patch, quality.measure(image, valid, settings.mpp, usual)
 
     usual = quality.usual_absorbance(found.overview.image, found.mask)
     comparable = len(found.reader.level_sizes) > 1  # else the overview comes from the same bytes, and agrees

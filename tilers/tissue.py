@@ -47,15 +47,20 @@ def find_tissue(image: NDArray[np.uint8], mpp: float) -> Mask:
         image: bright-field overview.
         mpp: µm per pixel of the overview, for the smallest island and the largest hole.
     """
+    mask = _reached(*_surely_and_perhaps(image, mpp))
+    mask = remove_small_objects(mask, max_size=max(1, round((SMALLEST_UM / mpp) ** 2)))
+    return np.asarray(remove_small_holes(mask, max_size=max(1, round(_MAX_HOLE_UM2 / mpp**2))))
+
+
+def _surely_and_perhaps(image: NDArray[np.uint8], mpp: float) -> tuple[Mask, Mask]:
+    """Where tissue may begin, and how far it may reach from there."""
     stain, pen = _stain_and_pen(image, max(0.5, 6.0 / mpp))
     candidates = stain[stain > 0.02]
     otsu = threshold_otsu(candidates) if candidates.size > 64 and np.ptp(candidates) > 0 else _CHROMA_CEILING
     threshold = float(np.clip(0.6 * otsu, _CHROMA_FLOOR, _CHROMA_CEILING))
     # where ink fades into glass it looks like pale tissue: tissue may reach there, but not begin there
     rim = ndimage.binary_dilation(pen, iterations=max(1, round(_RIM_UM / mpp)))
-    mask = _reached((stain > threshold) & ~rim, (stain > _CHROMA_FLOOR) & ~pen)
-    mask = remove_small_objects(mask, max_size=max(1, round((SMALLEST_UM / mpp) ** 2)))
-    return np.asarray(remove_small_holes(mask, max_size=max(1, round(_MAX_HOLE_UM2 / mpp**2))))
+    return (stain > threshold) & ~rim, (stain > _CHROMA_FLOOR) & ~pen
 
 
 def _stain_and_pen(image: NDArray[np.uint8], sigma: float) -> tuple[NDArray[np.float32], Mask]:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from tilers.quality import COLUMNS, measure, usual_absorbance
@@ -22,7 +23,7 @@ def times(strength: float, stain: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def columns(patch: NDArray[np.uint8], mpp: float = 1.0, usual: float = 0.2) -> dict[str, float]:
-    return dict(zip(COLUMNS, measure(patch, 1, mpp, usual), strict=True))
+    return dict(zip(COLUMNS, measure(Image.fromarray(patch), 1, mpp, usual), strict=True))
 
 
 @pytest.mark.parametrize("below", [(0.0, 0.0, 0.0), times(0.4, EOSIN), times(0.4, HAEMATOXYLIN)])
@@ -83,7 +84,7 @@ def test_a_slide_without_tissue_has_a_usual_absorbance() -> None:
 @given(st.integers(0, 1000), st.sampled_from([0.5, 1.0, 0.67, 2.0]), st.integers(40, 70))
 def test_columns_are_numbers_whatever_a_patch_holds(seed: int, mpp: float, edge: int) -> None:
     patch = np.random.default_rng(seed).integers(0, 256, (edge, edge, 3), np.uint8)
-    found = measure(patch, 0.75, mpp, 0.2)
+    found = measure(Image.fromarray(patch), 0.75, mpp, 0.2)
     assert found[0] == 0.75
     assert np.isfinite(found).all()
     assert all(0 <= found[COLUMNS.index(name)] <= 1 for name in ("background", "dark", "pen"))
