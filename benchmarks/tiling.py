@@ -232,7 +232,11 @@ def measure(kind: BigSlide, method: str, at_once: int, slide: Path, places: Plac
 @click.option("--edge", "edge_mm", default=12.0, show_default=True, help="Of a slide, in mm.")
 @click.option("--slide", "names", multiple=True, type=click.Choice([s.name for s in SLIDES]), help="Only these. [all]")
 @click.option(
-    "--method", "methods", multiple=True, type=click.Choice(list(METHODS)), help="Beside what ratios take. [all]"
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice([*METHODS, SIDE_BY_SIDE]),
+    help="Beside what ratios take. [all]",
 )
 @click.option("--repeat", default=1, show_default=True, help="Times that all but peers run; the fastest counts.")
 @click.option("--peers", type=click.Path(path_type=Path, exists=True), help="Folder of their virtual environments.")
@@ -258,7 +262,9 @@ def main(
             write_big_slide(slide, kind, edge, edge)
             places = find_places(slide)
             asked = [method for method in METHODS if not methods or method in (*methods, *COMPARED)]
-            jobs = [(method, 1) for method in asked] + [("wsi-pipeline, direct", CORES)] * (CORES > 1)
+            jobs = [(method, 1) for method in asked]
+            if CORES > 1 and (not methods or SIDE_BY_SIDE in methods):
+                jobs.append(("wsi-pipeline, direct", CORES))
             # by turns, so that a busy minute does not fall on one method alone
             turns = [[measure(kind, *job, slide, places, Path(name)) for job in jobs] for _ in range(repeat)]
             some = [min(same, key=lambda row: row.seconds) for same in zip(*turns, strict=True)]
