@@ -19,20 +19,21 @@ import click
 import machine
 import numpy as np
 
+from tilers.quality import ALGORITHM as COLUMNS_OF
 from workflows.phantom.drawing.cohort import draw_case
 from workflows.phantom.drawing.contents import artefact
 from workflows.phantom.drawing.pool import PoolSlide, build_pool
 from workflows.phantom.measuring.scoring import auroc, wilson
 from wsi_pipeline.settings import Objection
 from wsi_pipeline.store.patches import PatchStore
-from wsi_pipeline.store.verdicts import DARK_ABOVE, PEN_ABOVE, verdicts
+from wsi_pipeline.store.verdicts import verdicts
 
 _SHOWS_FROM = 0.05
 """Of a patch."""
 SIGNS: dict[Objection, tuple[str, str, int, float]] = {
-    "pen": ("pen", "pen", 1, PEN_ABOVE),
-    "dark": ("fold", "dark", 1, DARK_ABOVE),
-    "blurred": ("blur", "focus", -1, PEN_ABOVE),
+    "pen": ("pen", "pen", 1, 0.2),
+    "dark": ("fold", "dark", 1, _SHOWS_FROM),
+    "blurred": ("blur", "focus", -1, 0.2),
 }
 """By objection: what the phantom calls it, the column that tells of it, whether more or less of it does, and what share
 of a patch is much."""
@@ -77,7 +78,7 @@ def main(seed: int, slides: int, workers: int, as_json: bool) -> None:
         print(json.dumps(found, indent=1))
         return
     print(f"quality columns: seed {seed}, {len(made)} phantom slides, patches of 768 px at 1 µm/px")
-    print(machine.describe())
+    print(f"{machine.describe()}, columns {COLUMNS_OF}")
     heads = (
         f"{'patches':>9}{'objected to':>13}{'95 % Wilson':>14}{'clean':>8}{'false':>7}{'showing some':>14}{'AUROC':>8}"
     )

@@ -92,7 +92,7 @@ def test_thresholds_of_quality_are_those_of_the_code() -> None:
     from wsi_pipeline.store.verdicts import BLURRED_BELOW, BLURRED_BESIDE, DARK_ABOVE, PEN_ABOVE
 
     text = (ROOT / "docs" / "store.md").read_text()
-    blurred = f"blurred below {BLURRED_BELOW:g}, and below {BLURRED_BESIDE:g} of"
-    for words in (blurred, f"nuclei) above {DARK_ABOVE:g}", f"marks above {PEN_ABOVE:g}"):
+    blurred = f"blurred below {BLURRED_BELOW:g}, or below {BLURRED_BESIDE:g} of"
+    for words in (blurred, f"nuclei) above {DARK_ABOVE:g}", f"black pigment) above {PEN_ABOVE:g}"):
         assert words in text
     assert [line.split("`")[1] for line in text.split("### Quality")[1].splitlines() if "| `" in line[:3]] == [*COLUMNS]

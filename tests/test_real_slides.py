@@ -86,7 +86,9 @@ def test_tcga_jpeg2000_is_close_in_both_readers(real_slides: Path, tmp_path: Pat
     ("name", "other", "allowed"),
     [
         ("svs/CMU-1-Small-Region.svs", "openslide", 0),
+        ("svs/CMU-1-Small-Region.svs", "tiffslide", 0),
         ("svs/TCGA-CR-7395-01A-01-TS1.svs", "openslide", 1),  # JPEG 2000
+        ("svs/TCGA-CR-7395-01A-01-TS1.svs", "tiffslide", 1),
         ("tiff/packer_example.tif", "openslide", 0),
         ("tiff/packer_example.tif", "tiffslide", 0),
         ("tiff/CMU-0-small.tiff", "openslide", 0),

@@ -21,7 +21,8 @@ def tissue_fractions(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]
     height, width = mask.shape
     integral = np.zeros((height + 1, width + 1), np.int32)
     within = integral[1:, 1:]
-    np.cumsum(mask, 0, out=within)  # in place: copies would be the most that tiling a large slide takes
+    within[:] = mask
+    np.cumsum(within, 0, out=within)  # in place: copies would be the most that tiling a large slide takes
     np.cumsum(within, 1, out=within)
     px, py = width / grid.bounds.width * grid.step, height / grid.bounds.height * grid.step
     columns = np.clip(np.arange(grid.columns + 1) * px, 0, width)

@@ -2,73 +2,103 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops
+from PIL import Image
 
-from tilers.tissue import find_pen
+from tilers.tissue import densities, find_pen
 
 ALGORITHM = 2
 """Raised whenever the same pixels would give other columns, which no model reads: pixels have a number of their own."""
 COLUMNS = ("valid", "background", "focus", "dark", "pen")
 """`valid`: fraction inside the scan · `background`: fraction brighter than 220 in all colours ·
-`focus`: variance of the Laplacian of luminance at 2 µm/px, of the least sharp of 16 parts of the patch that show
-stained tissue; as patches differ in what they show, it says most beside other patches of its slide ·
-`dark`: fraction of 16 µm squares that absorb more than twice as much as the slide's tissue mostly does (folds,
-pigment, dense nuclei) · `pen`: fraction of them in ink, coloured or black.
+`focus`: variance of the Laplacian of luminance at 2 µm/px, tenth percentile of the 16 parts of the patch that show
+stained tissue and no ink, of the sharpest part where none does; patches differ in what they show, so that it says most
+beside other patches of its slide ·
+`dark`: fraction of squares of 16 µm that absorb more than twice as much as the slide's tissue mostly does (folds, dense
+nuclei, brown pigment) ·
+`pen`: fraction of such squares in ink, coloured or black, or in pigment as black as ink.
 `wsi_pipeline.store.verdicts` draws the verdict."""
 
 _FINE_UM, _CELL = 2.0, 8
 """µm of a pixel that is measured, and pixels along the edge of a square: folds are wider than its 16 µm, nuclei not."""
 _PARTS = 4
 """Along an edge of the patch."""
-_STAINED_BELOW = 220
+_BRIGHT = 220
+_STAINED = 0.05
+"""Absorbance in any colour from which a pixel is stained."""
 _STAINED_FROM, _INKED_FROM = 0.3, 0.1
 """Share of a part from which it shows tissue, and from which its sharpness is that of ink."""
 _LEAST_SHARP = 0.1
-"""Quantile over those parts; the very last one may show next to nothing."""
 _DARK_TIMES = 2.0
-_DENSITY = np.asarray(-np.log10(np.maximum(np.arange(256), 1) / 245), np.float32)
-"""Absorbance of each value of a colour, glass being about 245."""
-_USUAL = 0.2
-"""Absorbance of tissue stained with H&E, mean of the colours, for a slide on which none was found."""
+_USUAL, _LEAST_USUAL = 0.2, 0.08
+"""Absorbance of tissue stained with H&E, mean of the colours: where none was found, and the least that counts."""
+_PADDING = 2.0
+"""Absorbance in every colour of pixels that no light made: exact black, beyond the scan."""
+_ENOUGH = 1_000_000
 
 
-def usual_absorbance(overview: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> float:
-    """Median over the tissue on a slide's (H, W, 3) overview, mean of the colours: what patches are dark beside."""
-    absorbed = _DENSITY[overview[tissue]].mean(-1)
-    return float(np.median(absorbed)) if absorbed.size else _USUAL
+@dataclass(frozen=True)
+class Light:
+    """What a slide's pixels are measured by.
+
+    Attributes:
+        density: (256, 3) absorbance of each value of each colour, against the slide's own glass.
+        usual: absorbance of its tissue, median over the mean of the colours.
+    """
+
+    density: NDArray[np.float32]
+    usual: float
 
 
-def measure(patch: Image.Image, valid: float, mpp: float, usual: float) -> tuple[float, ...]:
-    """The values of `COLUMNS` for one square patch at `mpp` µm per pixel, of a slide with that `usual_absorbance`."""
-    side = patch.height // (step := max(1, round(_FINE_UM / mpp)))
+def light_of(overview: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> Light:
+    """From a slide's (H, W, 3) overview and where on it tissue is; what is not stained there, as fat, counts not."""
+    every = 1 + math.isqrt(tissue.size // _ENOUGH)
+    some, where = overview[::every, ::every], tissue[::every, ::every]
+    density = densities(some)
+    absorbed = np.stack([density[some[where][:, c], c] for c in range(3)], -1)
+    stained = absorbed[(absorbed > _STAINED).any(1)]
+    usual = float(np.median(stained.mean(1))) if len(stained) else _USUAL
+    return Light(density, max(usual, _LEAST_USUAL))
+
+
+def measure(patch: Image.Image, valid: float, mpp: float, light: Light) -> tuple[float, ...]:
+    """The values of `COLUMNS` for one square patch at `mpp` µm per pixel."""
+    step = max(1, min(round(_FINE_UM / mpp), patch.height // _CELL))
+    side = patch.height // step
     fine = patch.reduce(step, (0, 0, side * step, side * step))
-    red, green, blue = fine.split()
-    darkest = np.asarray(ImageChops.darker(ImageChops.darker(red, green), blue))
-    cells = _DENSITY[np.asarray(fine.reduce(_CELL))]
+    pixels, squares = np.asarray(fine), np.asarray(fine.reduce(_CELL))
+    cells = np.stack([light.density[squares[..., c], c] for c in range(3)], -1)
     inked = _inked(cells)
-    dark = (cells.mean(2) > _DARK_TIMES * usual) & ~inked
+    dark = (cells.mean(2) > _DARK_TIMES * light.usual) & ~inked & (cells.min(2) < _PADDING)
     return (
         valid,
-        float((darkest > _STAINED_BELOW).mean()),
-        _focus(np.asarray(fine.convert("F")), darkest <= _STAINED_BELOW, inked),
+        float(np.logical_and.reduce([pixels[..., c] > _BRIGHT for c in range(3)]).mean()),
+        _focus(np.asarray(fine.convert("F")), _stained(pixels, light), inked),
         float(dark.mean()),
         float(inked.mean()),
     )
 
 
+def _stained(pixels: NDArray[np.uint8], light: Light) -> NDArray[np.bool_]:
+    brightest = (light.density > _STAINED).sum(0)  # values are stained from 0 up to it
+    return np.asarray(np.logical_or.reduce([pixels[..., c] < brightest[c] for c in range(3)]))
+
+
 def _inked(density: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Black, blue, green and red ink, also over tissue, which adds its own absorbance to theirs.
 
-    Haematoxylin and eosin absorb green most and blue least; red ink absorbs blue nearly as much as green, and so does
-    DAB, which absorbs half as much red.
+    Haematoxylin and eosin absorb green most and blue least. Red ink absorbs blue nearly as much as green and hardly any
+    red; DAB absorbs blue most, melanin too, and both some red. Blood, at its densest, comes close to red ink.
     """
     red, green, blue = np.moveaxis(density, 2, 0)
     least, most = density.min(2), density.max(2)
-    black = (least > 0.6) & (least > 0.7 * most)
+    black = (least > 0.7) & (least > 0.7 * most) & (blue < 1.06 * green) & (least < _PADDING)
     cold = (red > 0.6) & (red > 1.12 * green)
-    hot = (green > 0.8) & (blue > 0.5 * green) & (blue < 1.1 * green) & (red < 0.4 * green)
+    hot = (green > 0.9) & (blue > 0.57 * green) & (blue < 1.1 * green) & (red < 0.4 * green)
     return np.asarray(find_pen(density) | black | cold | hot)
 
 

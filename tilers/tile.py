@@ -202,6 +202,8 @@ def _write_patches(
     agreement: Agreement,
 ) -> int:
     """Read, check, measure and write every candidate; how many do not decode or are refused."""
+    light = quality.light_of(found.overview.image, found.mask)
+    comparable = len(found.reader.level_sizes) > 1  # else the overview comes from the same bytes, and agrees
 
     def make(index: int) -> tuple[NDArray[np.uint8], tuple[float, ...]] | None:
         try:
@@ -211,10 +213,8 @@ def _write_patches(
         image = Image.fromarray(patch)
         if comparable and agreement.refuses(index, image):
             return None
-        return patch, quality.measure(image, valid, settings.mpp, usual)
+        return patch, quality.measure(image, valid, settings.mpp, light)
 
-    usual = quality.usual_absorbance(found.overview.image, found.mask)
-    comparable = len(found.reader.level_sizes) > 1  # else the overview comes from the same bytes, and agrees
     unreadable = 0
     emit("tile.start", slide=slide.id, total=len(found.candidates))
     with ThreadPoolExecutor(threads) as pool:

@@ -68,14 +68,14 @@ def _stain_and_pen(image: NDArray[np.uint8], sigma: float) -> tuple[NDArray[np.f
 
     In bands: as floats all at once, a large overview would take more memory than all else of tiling.
     """
-    densities = _densities(image)
+    density_of = densities(image)
     height, width = image.shape[:2]
     stain, pen = np.empty((height, width), np.float32), np.empty((height, width), bool)
     reach = int(_TRUNCATE * sigma + 0.5)
     for top in range(0, height, _BAND):
         first, bottom = max(0, top - reach), min(height, top + _BAND)
         some = image[first : bottom + reach]
-        density = np.stack([densities[:, c][some[..., c]] for c in range(3)], -1)
+        density = np.stack([density_of[:, c][some[..., c]] for c in range(3)], -1)
         smooth = ndimage.gaussian_filter(density, (sigma, sigma, 0), truncate=_TRUNCATE)[top - first : bottom - first]
         red, green, blue = smooth[..., 0], smooth[..., 1], smooth[..., 2]
         stain[top:bottom] = green - 0.5 * np.minimum(red, green) - 0.5 * np.minimum(blue, green)
@@ -99,7 +99,7 @@ def find_pen(density: NDArray[np.float32]) -> Mask:
     return np.asarray(cold | hot)
 
 
-def _densities(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def densities(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(256, 3) optical density of each value of each colour against this slide's own glass, never negative."""
     bright = image.reshape(-1, 3)[image.min(axis=2).ravel() > 150]
     glass = np.percentile(bright, 95, axis=0) if len(bright) > 100 else np.full(3, 245.0)

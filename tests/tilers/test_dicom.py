@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import tissue_image
 from tests.tilers.dicoms import write_dicom
 from tests.tilers.tiffs import Pixels
 from tilers.readers import open_slide
-from wsi_pipeline.cases import discover
+from tilers.tile import tile
+from wsi_pipeline.cases import Slide, discover
 from wsi_pipeline.cases.files import slides_in
 from wsi_pipeline.errors import SlideError, UsageError
+from wsi_pipeline.settings import TileSettings
+from wsi_pipeline.store.patches import PatchStore
 
 
 @pytest.fixture
@@ -38,6 +42,20 @@ def test_a_concatenation_is_one_slide_and_reads_like_one_instance(tmp_path: Path
     parts = open_slide(concatenation).reader
     assert parts.size == whole.size
     assert np.array_equal(parts.read(0, 0, 0, 1000, 700), whole.read(0, 0, 0, 1000, 700))
+
+
+def test_levels_in_several_files_each_are_tiled_as_one_slide(tmp_path: Path) -> None:
+    stained = tissue_image(1400, 2000)
+    slide = write_dicom(tmp_path / "slide", stained, factors=(1, 4), mpp=0.25, concatenated=2)
+    assert len(list(slide.iterdir())) == 4
+    tile(Slide("s", slide), TileSettings(patch_size=128, codec="zstd"), tmp_path / "s.zarr")
+    store = PatchStore(tmp_path / "s.zarr")
+    assert (store.facts.reader, store.facts.levels, store.facts.mpp) == ("openslide", 2, 0.25)
+    assert len(store) > 4
+    means = np.asarray(Image.fromarray(stained).reduce(4))
+    for patch, (x, y) in zip(store.patches[:], store.coords // 4, strict=True):
+        inside = means[y : y + 128, x : x + 128]
+        assert _difference(patch[: inside.shape[0], : inside.shape[1]], inside) < 4
 
 
 def test_a_folder_of_two_series_is_two_slides_and_no_single_one(tmp_path: Path, image: Pixels) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.conftest import as_slide, tissue_image
-from tests.tilers.tiffs import LAYOUTS, SUBSAMPLED_TILES, write_tiff
+from tests.tilers.tiffs import LAYOUTS, SUBSAMPLED_TILES, jpeg_rgb, write_tiff
 from tilers.geometry import make_grid, window
 from tilers.overview import overview_level, read_overview
 from tilers.readers import Reader, open_slide
@@ -40,8 +40,7 @@ def image() -> np.ndarray:
 def test_pixels_are_those_of_the_other_readers(tmp_path: Path, image: np.ndarray, layout: str, size: int) -> None:
     path = write_tiff(tmp_path / "s.svs", image, layout, size, factors=(4,))
     direct, others = DirectReader(path), [OpenSlideReader(path)]
-    if not layout.startswith("rgb") and layout != "jpeg 2000 ycbcr":
-        # tiffslide takes JPEG that says nothing of its colours for YCbCr, and refuses JPEG 2000 in YCbCr
+    if layout != "jpeg 2000 ycbcr":  # which tiffslide refuses
         others.append(TiffSlideReader(path))
     allowed = 1 if "2000" in layout else 0
     for level, (height, width) in enumerate([image.shape[:2], (309, 377)]):
@@ -57,6 +56,23 @@ def test_pixels_are_those_of_the_other_readers(tmp_path: Path, image: np.ndarray
                     continue  # a downsample of 4.006: OpenSlide interpolates between its pixels
                 off = np.abs(ours - other.read(level, *area)).max()
                 assert off <= allowed, (other.name, level, area, off)
+
+
+def silent(tile: np.ndarray) -> bytes:
+    """RGB as JPEG that does not say so: no marker of Adobe's, components numbered as those of YCbCr are."""
+    stream = bytearray(jpeg_rgb(tile))
+    marker = stream.index(b"\xff\xee")
+    del stream[marker : marker + 2 + int.from_bytes(stream[marker + 2 : marker + 4], "big")]
+    frame, scan = stream.index(b"\xff\xc0"), stream.index(b"\xff\xda")
+    for number in range(3):
+        stream[frame + 10 + 3 * number] = stream[scan + 5 + 2 * number] = number + 1
+    return bytes(stream)
+
+
+def test_the_tiff_has_the_word_on_colours_in_every_reader(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "rgb", encode=silent)
+    for kind in (DirectReader, OpenSlideReader, TiffSlideReader):
+        assert np.abs(kind(path).read(0, 0, 0, 1511, 1237).astype(int) - image).mean() < 5, kind
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -83,6 +99,23 @@ def test_patches_from_a_stored_level_are_the_same_by_all_readers(tmp_path: Path,
             for reader, level in zip(readers, levels, strict=True)
         )
         assert all(np.abs(ours - theirs).max() <= 1 for theirs in others)
+
+
+def test_a_downsample_of_4_0003_is_read_at_its_own_pixels(tmp_path: Path) -> None:
+    """As of a scanner that rounds down: the last columns of the level stand for a little more than four."""
+    image = tissue_image(512, 13_334)  # 3333 pixels of 4.0006, and 128 of 4
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 256, factors=(4,), mpp=0.25)
+    direct, other = DirectReader(path), TiffSlideReader(path)
+    assert direct.downsamples[1] == pytest.approx(4.0003, abs=1e-5)
+    for area in ((0, 0, 3333, 128), (3201, 33, 200, 80), (-5, -9, 50, 50)):
+        assert (direct.read(1, *area) == other.read(1, *area)).all(), area
+    grid = make_grid(direct.bounds, 128, 1.0, 0.25)
+    for x, y in grid.origins[[0, len(grid.origins) // 2, -1]]:
+        ours, theirs = (
+            read_patch(reader, grid, patch_level(reader, 1.0, 0.25), (int(x), int(y)), 128)[0]
+            for reader in (direct, other)
+        )
+        assert (ours == theirs).all()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -273,11 +306,33 @@ def test_threads_change_nothing(tmp_path: Path, image: np.ndarray) -> None:
     assert all((stores[0].quality[c] == stores[1].quality[c]).all() for c in stores[0].quality)
 
 
-def test_what_it_cannot_read_goes_to_others_with_the_reason(tmp_path: Path) -> None:
-    path = tmp_path / "strips.tif"
-    tifffile.imwrite(path, tissue_image(600, 600), photometric="rgb", rowsperstrip=16, compression="jpeg")
-    with pytest.raises(NotDirect, match="not tiled"):
+def write_other(path: Path, kind: str) -> Path:
+    image, tiled = tissue_image(600, 600), {"tile": (256, 256)}
+    if kind == "strips":
+        tifffile.imwrite(path, image, photometric="rgb", rowsperstrip=16, compression="jpeg")
+    elif kind == "16 bits":
+        tifffile.imwrite(path, image.astype(np.uint16) * 257, photometric="rgb", **tiled)
+    elif kind == "grey":
+        tifffile.imwrite(path, image[..., 0], photometric="minisblack", compression="jpeg", **tiled)
+    else:
+        tifffile.imwrite(path, image, photometric="rgb", compression=kind, **tiled)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("strips", "not tiled"),
+        ("16 bits", "3 samples of 16 bits"),
+        ("grey", "1 samples of 8 bits"),
+        ("deflate", "compression 32946, photometric 2"),
+        ("lzw", "compression 5, photometric 2"),
+    ],
+)
+def test_what_it_cannot_read_goes_to_others_with_the_reason(tmp_path: Path, kind: str, reason: str) -> None:
+    path = write_other(tmp_path / "s.tif", kind)
+    with pytest.raises(NotDirect, match=reason):
         DirectReader(path)
     opened = open_slide(path)
     assert opened.reader.name != "direct"
-    assert "not tiled" in opened.refused["direct"]
+    assert reason in opened.refused["direct"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import as_slide, tissue_image
 from tests.tilers.fuzzing import mutate, outcome_of, pixels_of
-from tests.tilers.tiffs import LAYOUTS, write_tiff
+from tests.tilers.tiffs import LAYOUTS, jpeg, write_tiff
 from tilers.readers import UndecodableRegion, open_slide
 from tilers.readers.direct import DirectReader
 from tilers.tile import patches_fingerprint, tile
@@ -39,17 +39,19 @@ DAMAGE = {
     "zeroed": lambda data: bytes(len(data)),
     "cut in the middle": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
     "another size": lambda data: _resized(data),
+    "a smaller size": lambda data: _resized(data, 240),
+    "a tile of other pixels": lambda data: jpeg("444")(tissue_image(128, 128)).ljust(len(data), b"\0"),
     "random": lambda data: np.random.default_rng(0).bytes(len(data)),
 }
 
 
-def _resized(data: bytes) -> bytes:
+def _resized(data: bytes, edge: int = 64_000) -> bytes:
     at = data.index(b"\xff\xc0")
-    return data[: at + 5] + (64000).to_bytes(2, "big") + (64000).to_bytes(2, "big") + data[at + 9 :]
+    return data[: at + 5] + edge.to_bytes(2, "big") * 2 + data[at + 9 :]
 
 
 JPEG_2000_DAMAGE = {
-    **{name: damage for name, damage in DAMAGE.items() if name != "another size"},
+    **{name: DAMAGE[name] for name in ("zeroed", "cut in the middle", "random")},
     "a hole": lambda data: _with(data, len(data) // 2, bytes(len(data) // 4)),
     # of its SIZ segment (ISO 15444-1): Xsiz and Ysiz, Csiz, and the first Ssiz
     "another size": lambda data: _with(data, 8, (64000).to_bytes(4, "big") * 2),
@@ -155,7 +157,58 @@ def test_directories_in_a_loop_end(tmp_path: Path, image: np.ndarray) -> None:
         raw.write(start.to_bytes(long, "little"))
     with pytest.raises(SlideError, match="cannot be opened as a slide"):
         open_slide(path, "openslide")
-    assert open_slide(path).reader.size == (1511, 1237)
+    reader = open_slide(path).reader
+    assert reader.size == (1511, 1237)
+    assert np.abs(reader.read(0, 0, 0, 1511, 1237).astype(int) - image).mean() < 5
+    tile(as_slide(path), TileSettings(patch_size=256), tmp_path / "s.zarr")
+    assert len(PatchStore(tmp_path / "s.zarr")) > 4
+
+
+def _without_tiles(path: Path, page: int) -> Path:
+    """The offsets of a level's tiles all point outside the file."""
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages[page].tags["TileOffsets"]
+        tag.overwrite([4_000_000_000] * tag.count)
+    return path
+
+
+def test_a_slide_whose_finest_tiles_all_lie_outside_the_file_fails(tmp_path: Path, image: np.ndarray) -> None:
+    path = _without_tiles(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, factors=(4,), mpp=1.0), 0)
+    for reader in ("direct", "auto"):
+        with pytest.raises(SlideError, match=r"no tile of level 0 decodes|pixels do not decode"):
+            tile(as_slide(path), TileSettings(reader=reader), tmp_path / "s.zarr")
+    assert not list(tmp_path.glob("*.zarr*"))
+
+
+def test_a_level_that_is_not_needed_may_lie_outside_the_file(tmp_path: Path, image: np.ndarray) -> None:
+    path = _without_tiles(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, factors=(4,), mpp=1.0), 2)
+    tile(as_slide(path), TileSettings(patch_size=256), tmp_path / "s.zarr")
+    store = PatchStore(tmp_path / "s.zarr")
+    assert "no tile of level 1 decodes" in store.facts.refused_readers["direct"]
+    assert store.facts.patches_unreadable == 0
+    for patch, (x, y) in zip(store.patches[:], store.coords, strict=True):
+        inside = image[y : y + 256, x : x + 256]
+        assert np.abs(patch[: inside.shape[0], : inside.shape[1]].astype(int) - inside).mean() < 5
+
+
+@pytest.mark.parametrize("reader", ["direct", "openslide", "tiffslide"])
+def test_a_slide_that_another_file_takes_the_place_of_fails(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256, mpp=1.0)
+    other = write_tiff(tmp_path / "other.svs", image[::-1], "ycbcr 4:4:4", 256, mpp=1.0)
+    kind = type(open_slide(path, reader).reader)
+    read = kind.read
+
+    def read_and_replace(self: object, *area: int) -> np.ndarray:
+        if other.exists():
+            other.rename(path)
+        return read(self, *area)
+
+    monkeypatch.setattr(kind, "read", read_and_replace)
+    with pytest.raises(SlideError, match="changed while it was read"):
+        tile(as_slide(path), TileSettings(reader=reader), tmp_path / "s.zarr")
+    assert not list(tmp_path.glob("*.zarr*"))
 
 
 def test_a_slide_replaced_while_it_is_read_fails(
@@ -245,15 +298,27 @@ def test_a_share_that_is_gone_fails_the_slide_and_one_that_stalls_does_not(
 
 
 def test_no_damage_escapes_or_crashes(tmp_path: Path) -> None:
-    # `benchmarks/fuzz_direct.py` is the long version of this
-    outcomes = Counter()
     slides = [write_tiff(tmp_path / f"{k}.svs", tissue_image(500, 600), name, 240) for k, name in enumerate(LAYOUTS)]
-    originals = [(path.read_bytes(), pixels_of(path)) for path in slides]
-    for seed in range(210):
-        path = tmp_path / "damaged.svs"
-        data, pixels = originals[seed % len(originals)]
-        path.write_bytes(mutate(np.random.default_rng(seed), data))
-        outcomes[outcome_of(path, pixels).split(":")[0]] += 1
+    outcomes = outcomes_of(slides, 210, tmp_path)
     assert "ESCAPED" not in outcomes
     assert outcomes["partly read, the same pixels"] > 30
     assert outcomes["refused by the direct reader"] + outcomes["refused by a library"] > 3
+
+
+@pytest.mark.shared
+def test_no_damage_of_a_real_slide_escapes_or_crashes(real_slides: Path, tmp_path: Path) -> None:
+    outcomes = outcomes_of([real_slides / "tiff/packer_example.tif"], 24, tmp_path)
+    assert "ESCAPED" not in outcomes
+    assert len(outcomes) > 1
+
+
+def outcomes_of(slides: list[Path], inputs: int, folder: Path) -> Counter[str]:
+    """`benchmarks/fuzz_direct.py` is the long version of this."""
+    outcomes: Counter[str] = Counter()
+    originals = [(path.read_bytes(), pixels_of(path)) for path in slides]
+    for seed in range(inputs):
+        path = folder / "damaged.svs"
+        data, pixels = originals[seed % len(originals)]
+        path.write_bytes(mutate(np.random.default_rng(seed), data))
+        outcomes[outcome_of(path, pixels).split(":")[0]] += 1
+    return outcomes

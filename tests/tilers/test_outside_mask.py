@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import MakeSlide, tissue_image
+from tests.tilers.test_picture import png_of
 from tests.tilers.vendors import write_leica
 from tilers.pictures import geojson, preview
 from tilers.tile import patches_fingerprint, tile
@@ -44,6 +45,12 @@ def test_polygons_replace_our_mask_with_their_holes(slide: Path, tmp_path: Path)
     places = {(x // 128, y // 128) for x, y in tiled(slide, tmp_path / "m.geojson").coords.tolist()}
     wanted = {(x, y) for x in range(2, 8) for y in range(1, 8)} - {(4, 3), (5, 3), (4, 4), (5, 4)}
     assert places == wanted
+
+
+def test_pieces_of_one_shape_are_all_tissue(slide: Path, tmp_path: Path) -> None:
+    squares = [[[[x, y], [x + 128, y], [x + 128, y + 128], [x, y + 128], [x, y]]] for x, y in ((128, 128), (1024, 512))]
+    (tmp_path / "m.geojson").write_text(json.dumps({"type": "MultiPolygon", "coordinates": squares}))
+    assert tiled(slide, tmp_path / "m.geojson").coords.tolist() == [[128, 128], [1024, 512]]
 
 
 def test_a_picture_spans_the_whole_slide(slide: Path, tmp_path: Path) -> None:
@@ -103,6 +110,7 @@ def test_a_patch_in_the_last_pixel_of_the_preview_is_drawn(make_slide: MakeSlide
         ("m.geojson", b'{"features": []}', "marks nothing"),
         ("m.geojson", b'{"type": "Polygon", "coordinates": [[[1, 2]]]}', "three points"),
         ("m.geojson", b'{"type": "Polygon", "coordinates": [[[1, 2], [3, NaN], [5, 6]]]}', "finite"),
+        ("m.png", png_of(400_000, 300_000), "cannot be read as a mask.*decompression bomb"),
         ("m.png", b"no picture", "is no picture that can be read as a mask\\. Fix"),
     ],
 )

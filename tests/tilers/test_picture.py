@@ -76,10 +76,16 @@ def png_of(width: int, height: int, bits: int = 8) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
 
 
+def jpeg_of(data: bytes, edge: int) -> bytes:
+    frame = data.index(b"\xff\xc0") + 5
+    return data[:frame] + 2 * edge.to_bytes(2, "big") + data[frame + 4 :]
+
+
 @pytest.mark.parametrize(
     ("name", "spoil", "reason"),
     [
         ("bomb.png", lambda _: png_of(200_000, 200_000), r"200000×200000 pixels are more than.*vips"),
+        ("bomb.jpg", lambda data: jpeg_of(data, 65_000), r"65000×65000 pixels are more than.*vips"),
         ("deep.png", lambda _: png_of(2, 2, 16), "16 bits per colour|does not decode"),
         ("cut.png", lambda data: data[: len(data) // 2], "PNG that does not decode"),
         ("cut.jpg", lambda data: data[: len(data) // 2], "JPEG that does not decode"),

@@ -8,7 +8,7 @@ import openslide
 import pytest
 
 from tests.conftest import tissue_image
-from tests.tilers.vendors import write_leica, write_philips
+from tests.tilers.vendors import write_leica, write_philips, write_ventana
 from tilers.readers.base import UndecodableRegion
 from tilers.readers.openslide import OpenSlideReader
 from tilers.tile import tile
@@ -27,7 +27,11 @@ def image() -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "write", "vendor", "offset"),
-    [("s.tiff", write_philips, "philips", 0), ("s.scn", write_leica, "leica", 300)],
+    [
+        ("s.tiff", write_philips, "philips", 0),
+        ("s.scn", write_leica, "leica", 300),
+        ("s.bif", write_ventana, "ventana", 0),
+    ],
 )
 @pytest.mark.parametrize("mpp", [0.5, 0.25])
 def test_patches_are_area_averages_of_what_was_scanned(

@@ -82,6 +82,60 @@ def write_leica(path: Path, image: Pixels, mpp: float, factors: tuple[int, ...] 
     return path
 
 
+def write_ventana(
+    path: Path, image: Pixels, mpp: float, factors: tuple[int, ...] = (4,), tile: int = 512, overlap: int = 12
+) -> Path:
+    """A Ventana BIF: camera tiles that overlap, in a mosaic whose XML says by how much; levels are reduced mosaics.
+
+    Args:
+        path, image, mpp: of level 0.
+        factors: of further levels.
+        tile, overlap: edge of a camera tile, and the pixels it shares with the next one.
+    """
+    step = tile - overlap
+    rows, columns = (-(-(n - overlap) // step) for n in image.shape[:2])
+    missing = [(0, n * step + overlap - edge) for n, edge in zip((rows, columns), image.shape[:2], strict=True)]
+    whole = np.pad(image, (*missing, (0, 0)), constant_values=255)
+    starts = [[(r * step, c * step) for c in range(columns)] for r in range(rows)]
+    mosaic = np.vstack([np.hstack([whole[y : y + tile, x : x + tile] for y, x in row]) for row in starts])
+
+    def number(row: int, column: int) -> int:
+        """Tiles are counted from the bottom up, every second row from the right."""
+        up = rows - 1 - row
+        return up * columns + (columns - 1 - column if up % 2 else column) + 1
+
+    def joint(one: tuple[int, int], other: tuple[int, int], direction: str) -> str:
+        x, y = (overlap, 0) if direction == "RIGHT" else (0, overlap)
+        return (
+            f'<TileJointInfo FlagJoined="1" Confidence="98" Direction="{direction}" Tile1="{number(*one)}" '
+            f'Tile2="{number(*other)}" OverlapX="{x}" OverlapY="{y}"/>'
+        )
+
+    joints = "".join(joint((r, c), (r, c + 1), "RIGHT") for r in range(rows) for c in range(columns - 1))
+    joints += "".join(joint((r, c), (r - 1, c), "UP") for r in range(1, rows) for c in range(columns))
+    scan = f'<iScan Magnification="{10 / mpp:g}" ScanRes="{mpp:g}" Z-layers="1" Z-spacing="1"/>'
+    stitched = (
+        '<EncodeInfo Ver="2"><SlideStitchInfo><ImageInfo AOIScanned="1" AOIIndex="0" '
+        f'NumRows="{rows}" NumCols="{columns}" Width="{tile}" Height="{tile}" Pos-X="0" Pos-Y="0">{joints}</ImageInfo>'
+        '</SlideStitchInfo><AoiOrigin><AOI0 OriginX="0" OriginY="0"/></AoiOrigin></EncodeInfo>'
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        macro = np.full((64, 128, 3), 255, np.uint8)
+        writer.write(macro, description="Label Image", extratags=[_xml(scan)], photometric="rgb", metadata=None)
+        for level, factor in enumerate((1, *factors)):
+            writer.write(
+                np.asarray(Image.fromarray(mosaic).reduce(factor)), tile=(tile, tile),
+                description=f"level={level} mag={10 / mpp / factor:g} quality=90",
+                extratags=[_xml(stitched)] if level == 0 else [], **_JPEG,
+            )  # fmt: skip
+    return path
+
+
+def _xml(text: str) -> tuple[int, int, int, bytes, bool]:
+    data = text.encode()
+    return 700, 1, len(data), data, True
+
+
 def _whole_tiles(image: Pixels, tile: int) -> Pixels:
     height, width = image.shape[:2]
     return np.pad(image, ((0, -height % tile), (0, -width % tile), (0, 0)), constant_values=255)

@@ -115,6 +115,8 @@ def test_poor_patches_are_left_out_when_asked_and_said_so(make_slide, gemma: Pat
     drawn = [path.partition('"')[0].count("M") for path in page.split('class="objection" d="')[1:]]
     assert drawn
     assert set(drawn) == {int(np.any(list(verdicts(PatchStore(store).quality).values()), axis=0).sum())}
+    assert page.split("measurements and quality</h3>")[1].count("of patches blurred") == 1
+    assert page.count('class="outline" d="M') == 1
     grids = [path.partition('"')[0] for path in page.split('class="grid" d="')[1:]]
     assert grids
     assert all(path.count("M") == len(PatchStore(store)) for path in grids)

@@ -57,8 +57,8 @@ class TileCache:
             try:
                 tile: Tile = make()
             except UndecodableRegion as damage:
-                # its traceback would hold the pixels of whoever asked, as long as the tile is held
-                tile = damage.with_traceback(None)
+                # the error itself would hold the pixels of whoever asked, as long as the tile is held
+                tile = UndecodableRegion(str(damage))
             with self._changes:
                 self._tiles[key] = tile
                 self._held += _bytes(tile)

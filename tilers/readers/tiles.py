@@ -18,6 +18,8 @@ Pixels = NDArray[np.uint8]
 
 _SOI, _EOI, _APP0, _APP15, _COM = 0xD8, 0xD9, 0xE0, 0xEF, 0xFE
 _SCAN = b"\xff\xda"
+_LONGEST_HEAD = 1 << 16
+"""Bytes of what comes before a scan that are worth keeping."""
 _FRAMES = (0xC0, 0xC1, 0xC2)
 """Baseline, extended and progressive: what libjpeg-turbo decodes at 8 bits."""
 _ALL_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -77,17 +79,18 @@ class JpegTiles:
     def _whole(self, data: bytes) -> bytes:
         """One complete stream whose colours mean what the TIFF says; checked before a decoder allocates for it."""
         scan = data.find(_SCAN)
-        while scan >= 0:
-            if (head := _head(data[:scan], self)) is not None:
-                return head + data[scan:]
-            scan = data.find(_SCAN, scan + 1)  # that one was within a segment
-        raise DamagedTile("holds no scan of a JPEG")
+        head = _head(data[:scan], self) if 0 <= scan < _LONGEST_HEAD else None
+        if head is None:  # that one was within a segment
+            scan = _segments(data)[1]
+            if data[scan : scan + 2] != _SCAN or (head := _head.__wrapped__(data[:scan], self)) is None:
+                raise DamagedTile("holds no scan of a JPEG")
+        return head + data[scan:]
 
     def check_frame(self, marker: int, segment: bytes) -> None:
-        """Whether a frame's header announces one tile.
+        """Refuse a frame that is not one tile.
 
         Raises:
-            DamagedTile: something else.
+            DamagedTile: it is not.
         """
         if marker not in _FRAMES or len(segment) < 10:
             raise DamagedTile(f"JPEG of kind {marker:#x}")
@@ -101,7 +104,7 @@ class JpegTiles:
 def _head(data: bytes, tiles: JpegTiles) -> bytes | None:
     """What comes before the scan, with the tables that tiles share; None where `data` ends within a segment."""
     segments, end = _segments(data)
-    if end != len(data):
+    if end > len(data) or data[end:].strip(b"\xff"):
         return None
     for marker, segment in segments:
         if marker in _ALL_FRAMES:
@@ -112,8 +115,8 @@ def _head(data: bytes, tiles: JpegTiles) -> bytes | None:
 
 
 def _segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
-    """Marker and bytes of every segment but application data and comments, up to the end of the image or where no whole
-    one follows; and where that is.
+    """Marker and bytes of every segment but application data and comments, up to a scan, the end of the image or where
+    no whole one follows; and where that is.
 
     Raises:
         DamagedTile: no JPEG.
@@ -121,10 +124,16 @@ def _segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
     if data[:2] != bytes((0xFF, _SOI)):
         raise DamagedTile("does not begin as a JPEG")
     segments, at = [], 2
-    while at + 4 <= len(data) and data[at + 1] != _EOI:
+    while at + 2 <= len(data):
         if data[at] != 0xFF:
             raise DamagedTile("JPEG markers are broken")
-        marker, length = data[at + 1], 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill before a marker (ISO 10918-1, B.1.1.2)
+            at += 1
+            continue
+        if marker in (_EOI, _SCAN[1]):
+            break
+        length = 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if not (_APP0 <= marker <= _APP15 or marker == _COM):
             segments.append((marker, data[at : at + length]))
         at += length
