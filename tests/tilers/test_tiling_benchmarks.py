@@ -56,7 +56,7 @@ def test_tissue_is_scored_by_patch_and_specks_by_speck() -> None:
 def test_quality_is_scored_against_what_was_drawn(tmp_path: Path) -> None:
     told = run_benchmark("quality.py", "--slides", "1", "--workers", "1").splitlines()
     assert [line.split()[0] for line in told[3:]] == ["pen", "dark", "blurred"]
-    spec = draw_case(765_003, "test", slides=1, width_mm=2.4, height_mm=2.0).parts[0].slides[0]
+    spec = draw_case(767_003, "test", slides=1, width_mm=2.4, height_mm=2.0).parts[0].slides[0]
     (slide,) = build_pool(tmp_path, [spec], 1)
     focus = PatchStore(slide.store).quality["focus"]
     for sign, area in ((1, 1.0), (-1, 0.0)):
