@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -209,6 +211,19 @@ def test_a_slide_that_another_file_takes_the_place_of_fails(
     with pytest.raises(SlideError, match="changed while it was read"):
         tile(as_slide(path), TileSettings(reader=reader), tmp_path / "s.zarr")
     assert not list(tmp_path.glob("*.zarr*"))
+
+
+def test_a_damaged_file_is_told_of_once(tmp_path: Path, image: np.ndarray) -> None:
+    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:4:4", 256)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["ImageWidth"].offset
+    with path.open("r+b") as raw:
+        raw.seek(tag + 2)
+        raw.write((60_000).to_bytes(2, "little"))  # no type of a tag
+    asked = f"from pathlib import Path; from tilers.readers import open_slide; open_slide(Path({str(path)!r}))"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True).stderr
+    assert "SlideError" in told
+    assert not any(line.startswith(("<tifffile", "<TiffTag")) for line in told.splitlines())
 
 
 def test_a_slide_replaced_while_it_is_read_fails(

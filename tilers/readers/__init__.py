@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from tilers.readers.base import Reader, UndecodableRegion
 from wsi_pipeline.cases.files import UNSUPPORTED, count_series
 from wsi_pipeline.cases.location import Location
 from wsi_pipeline.errors import SlideError
+
+# what it says of damaged files, line by line on standard error, our own errors say once
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 __all__ = ["READERS", "Opened", "Reader", "UndecodableRegion", "open_slide"]
 
