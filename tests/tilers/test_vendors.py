@@ -1,17 +1,23 @@
 """Vendor TIFFs that are OpenSlide's, through `auto`."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import openslide
 import pytest
+from PIL import Image
 
 from tests.conftest import tissue_image
+from tests.tilers.dicoms import write_dicom
 from tests.tilers.vendors import write_leica, write_philips, write_ventana
+from tilers.geometry import make_grid, window
+from tilers.readers import open_slide
 from tilers.readers.base import UndecodableRegion
 from tilers.readers.openslide import OpenSlideReader
-from tilers.tile import tile
+from tilers.resample import area_average
+from tilers.tile import patch_level, read_patch, tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
@@ -59,6 +65,39 @@ def test_patches_are_area_averages_of_what_was_scanned(
             assert np.abs(patch - seen).mean() < 3
             checked += 1
     assert checked
+
+
+def write_png(path: Path, image: np.ndarray, mpp: float) -> Path:
+    Image.fromarray(image).save(path)
+    return path
+
+
+WITHOUT_LEVELS = {
+    "s.tiff": partial(write_philips, factors=()),
+    "s.scn": partial(write_leica, factors=()),
+    "s.bif": partial(write_ventana, factors=()),
+    "dicom": write_dicom,
+    "s.png": write_png,
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_LEVELS)
+@pytest.mark.parametrize("mpp", [0.5, 0.25, 0.2527, 0.5022])
+def test_patches_are_close_to_the_exact_average_whichever_reader_auto_takes(
+    tmp_path: Path, image: np.ndarray, name: str, mpp: float
+) -> None:
+    reader = open_slide(WITHOUT_LEVELS[name](tmp_path / name, image, mpp=mpp)).reader
+    assert reader.name != "direct"
+    grid = make_grid(reader.bounds, PATCH, 1.0, mpp)
+    left, top = reader.bounds.x, reader.bounds.y
+    edge = int(grid.step) + 2
+    whole = reader.read(0, left, top, reader.bounds.width + edge, reader.bounds.height + edge)
+    for x, y in grid.origins[:: max(1, len(grid.origins) // 6)]:
+        area = window(x - left, y - top, (grid.step, grid.step), 1.0)
+        wanted = area_average(whole[area.y :, area.x :], area.crop, (PATCH, PATCH)).astype(float)
+        got, inside = read_patch(reader, grid, patch_level(reader, 1.0, mpp), (int(x), int(y)), PATCH)
+        noise = ((got - wanted) ** 2).mean()
+        assert noise == 0 or 10 * np.log10(255**2 / noise) >= 40, (x, y, inside)
 
 
 @pytest.mark.parametrize(("says", "gone"), [("Stale file handle", True), ("JPEG decoding failed", False)])
