@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,16 +38,16 @@ class PartDraft:
 def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most: int) -> PartDraft:
     """Per-slide lines become findings with evidence on their slide; the diagnosis inherits from slides it names."""
     lines = parse_lines(draft.text)
-    names = window.names
+    names = dict(enumerate(window.names, 1))
     findings = []
     for number, span in sorted(lines.slides.items()):
-        if not 1 <= number <= len(names):
+        if number not in names:
             continue
-        here = [i for i, place in enumerate(places) if place.slide == names[number - 1]]
+        here = [i for i, place in enumerate(places) if place.slide == names[number]]
         seen = replace(draft, attention=None if draft.attention is None else draft.attention[:, here])
         sentence = _sentence(seen, span, [places[i] for i in here], most)
-        findings.append(Finding(id=f"F{number}", slides=(names[number - 1],), patches=len(here), sentences=(sentence,)))
-    beyond = [f"Slide {n}: {span.text}" for n, span in lines.slides.items() if not 1 <= n <= len(names)]
+        findings.append(Finding(id=f"F{number}", slides=(names[number],), patches=len(here), sentences=(sentence,)))
+    beyond = [f"Slide {n}: {span.text}" for n, span in lines.slides.items() if n not in names]
     unparsed = (*lines.rest, *beyond, *cut_note(draft))
     if not lines.conclusions:
         reason = "the checkpoint's answer has no diagnosis line; see what it wrote below"
@@ -60,21 +60,21 @@ def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most:
     )  # fmt: skip
 
 
-def _concluded(said: Conclusion, names: Sequence[str], findings: Sequence[Finding], most: int) -> Sentence:
+def _concluded(said: Conclusion, names: Mapping[int, str], findings: Sequence[Finding], most: int) -> Sentence:
     """A conclusion rests on the findings of the slides that show it, or of all when it names none.
 
     Which slides those are, their own lines say; a checkpoint that wrote them rightly may still list them wrongly
     (decision 17). Its list counts where no line says it.
     """
     own = tuple(f.slides[0] for f in findings if any(s.text == said.text for s in f.sentences))
-    listed = tuple(names[n - 1] for n in said.slides if 1 <= n <= len(names))
+    listed = tuple(names[n] for n in said.slides if n in names)
     shown = (own or listed) if said.slides else ()
     basis = [f for f in findings if f.slides[0] in shown or not said.slides]
     evidence = in_turn([[e for s in f.sentences for e in s.evidence] for f in basis], most)
     return inherited(said.text, evidence, tuple(f.id for f in basis)).model_copy(update={"seen_on": shown})
 
 
-def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
+def _contradictions(lines: Lines, names: Mapping[int, str]) -> tuple[str, ...]:
     """Where the slides named by the conclusions and the slides' own lines do not agree."""
     named: dict[int, list[str]] = {}
     for said in lines.conclusions:
@@ -85,7 +85,7 @@ def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
     others = [span.text for number, span in lines.slides.items() if number not in named]
     usual = max(sorted(set(others)), key=others.count, default="")
     found = []
-    for number, name in enumerate(names, 1):
+    for number, name in names.items():
         own = lines.slides.get(number)
         if own is None:
             found.append(f"{name} has no line of its own")
@@ -96,9 +96,7 @@ def _contradictions(lines: Lines, names: Sequence[str]) -> tuple[str, ...]:
             found.append(f"the model did not list {name} for a diagnosis, but wrote just that about the slide")
         elif own.text not in (everywhere or {usual}):
             found.append(f"{name} has a line of its own that the diagnosis does not mention")
-    found += [
-        f"slide {n} is named, and there is none of that number" for n in sorted(named) if not 1 <= n <= len(names)
-    ]
+    found += [f"slide {n} is named, and there is none of that number" for n in sorted(named) if n not in names]
     return tuple(found)
 
 
@@ -108,20 +106,20 @@ about the right one gave it 0.20 to 0.53 (decision 17)."""
 
 
 def _looked_elsewhere(
-    draft: Draft, lines: Lines, names: Sequence[str], places: Sequence[PatchPlace]
+    draft: Draft, lines: Lines, names: Mapping[int, str], places: Sequence[PatchPlace]
 ) -> tuple[str, ...]:
     """Which lines that tell a finding looked at another slide than the one they are about."""
     told = {said.text for said in lines.conclusions if said.slides}
     slides = np.array([place.slide for place in places])
     found = []
     for number, span in sorted(lines.slides.items()):
-        if span.text not in told or not 1 <= number <= len(names):
+        if span.text not in told or number not in names:
             continue
         share = attention_shares(draft, span)
         if share is None:
             continue
-        shares = {name: float(share[slides == name].sum()) for name in names}
-        own, other = names[number - 1], max(shares, key=shares.__getitem__)
+        shares = {name: float(share[slides == name].sum()) for name in names.values()}
+        own, other = names[number], max(shares, key=shares.__getitem__)
         if shares[other] > _ELSEWHERE and shares[own] < _LITTLE * shares[other]:
             found.append(f"what the model wrote about {own} it wrote looking at {other}: the finding may lie there")
     return tuple(found)
