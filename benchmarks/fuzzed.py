@@ -48,7 +48,9 @@ def count_outcomes(
             data, whole = originals[number % len(originals)]
             path = folder / f"{number}.svs"
             path.write_bytes(mutate(np.random.default_rng(number), data))
-            pipe.send(outcome_of(path, whole))
+            outcome = outcome_of(path, whole)
+            finding = outcome.split()[0].rstrip(":").isupper()
+            pipe.send(f"{outcome}, at seed {number}" if finding else outcome)
             path.unlink()
 
     counts: Counter[str] = Counter()

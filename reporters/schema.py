@@ -10,7 +10,7 @@ from reporters.plan import PartPlan
 
 SCHEMA = 5
 
-ALGORITHM = 9
+ALGORITHM = 10
 """Raised whenever the same tokens and settings would give another report."""
 
 NOTICE = (

@@ -40,6 +40,7 @@ class Sequence:
         grids: (patches,) how many of them each patch has, its T.
         chunk_ends: (position, slide, first patch, last patch + 1) of each marker that closes a chunk, by
             position of its last token; patches count through the whole sequence.
+        numbers: of the slides it shows.
     """
 
     ids: NDArray[np.int64]
@@ -47,6 +48,7 @@ class Sequence:
     soft: NDArray[np.int64]
     grids: NDArray[np.int64]
     chunk_ends: tuple[tuple[int, int, int, int], ...]
+    numbers: tuple[int, ...] = ()
 
     def but_last(self) -> Sequence:
         """Without its last token."""
@@ -140,7 +142,8 @@ class Grammar:
         grids = np.array([tokens for slide in slides for tokens in slide], np.int64)
         types = np.zeros(len(ids), np.int64)
         types[soft] = np.repeat(grids > 1, grids)
-        return Sequence(np.array(ids), types, np.array(soft, np.int64), grids, tuple(ends))
+        numbers = tuple(range(first_number, first_number + len(slides)))
+        return Sequence(np.array(ids), types, np.array(soft, np.int64), grids, tuple(ends), numbers)
 
     def text_only(self, instruction: str) -> Sequence:
         """An input without images."""

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reporters.outline import Outline
 from reporters.positions import stretched
 from reporters.profiles import Profile, find_profile
 from reporters.sequence import Grammar, ReadTokens, Sequence
@@ -124,7 +125,7 @@ class Writer:
         """Read `sequence` with the tokens of its patches and write greedily.
 
         The prompt is read in chunks; from its last token on, the explicit kind of attention runs, which tells where
-        each word looked.
+        each word looked. An answer in lines has one for every slide of the sequence (`reporters.outline`).
 
         Args:
             sequence: token ids.
@@ -169,6 +170,7 @@ class Writer:
     ) -> _Answer:
         """Word by word behind a sequence that is in memory but for its last token."""
         token, logprob = int(sequence.ids[-1]), 0.0
+        outline = Outline(self.tokenizer, self._ends, sequence.numbers if self.profile.answer == "lines" else ())
         ids: list[int] = []
         rows: list[NDArray[np.float32]] = []
         for _ in range(most):
@@ -176,7 +178,8 @@ class Writer:
             step = self.model(input_ids=given, past_key_values=memory, use_cache=True, output_attentions=bool(look))
             memory.commit()
             likely = step.logits[0, -1].float().log_softmax(-1)
-            token = choose(likely)
+            token = choose(outline.ruled(likely))
+            outline.written(token)
             logprob += float(likely[token])
             if token in self._ends:
                 return _Answer(ids, logprob, rows, truncated=False)

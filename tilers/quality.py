@@ -38,7 +38,8 @@ _USUAL, _LEAST_USUAL = 0.2, 0.08
 """Absorbance of tissue stained with H&E, mean of the colours: where none was found, and the least that counts."""
 _PADDING = 2.0
 """Absorbance in every colour of pixels that no light made: exact black, beyond the scan."""
-_ENOUGH = 1_000_000
+_ENOUGH = 1 << 16
+"""Pixels of an overview that tell its light."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,24 @@ def measure(patch: Image.Image, valid: float, mpp: float, light: Light) -> tuple
     step = max(1, min(round(_FINE_UM / mpp), patch.height // _CELL))
     side = patch.height // step
     fine = patch.reduce(step, (0, 0, side * step, side * step))
-    pixels, squares = np.asarray(fine), np.asarray(fine.reduce(_CELL))
+    squares = np.asarray(fine.reduce(_CELL))
+    # every fourth pixel says enough of how many are bright or stained
+    planes = np.ascontiguousarray(np.moveaxis(np.asarray(fine)[::2, ::2], 2, 0))
     cells = np.stack([light.density[squares[..., c], c] for c in range(3)], -1)
     inked = _inked(cells)
     dark = (cells.mean(2) > _DARK_TIMES * light.usual) & ~inked & (cells.min(2) < _PADDING)
     return (
         valid,
-        float(np.logical_and.reduce([pixels[..., c] > _BRIGHT for c in range(3)]).mean()),
-        _focus(np.asarray(fine.convert("F")), _stained(pixels, light), inked),
+        float((planes.min(0) > _BRIGHT).mean()),
+        _focus(np.asarray(fine.convert("F")), _stained(planes, light), inked),
         float(dark.mean()),
         float(inked.mean()),
     )
 
 
-def _stained(pixels: NDArray[np.uint8], light: Light) -> NDArray[np.bool_]:
-    brightest = (light.density > _STAINED).sum(0)  # values are stained from 0 up to it
-    return np.asarray(np.logical_or.reduce([pixels[..., c] < brightest[c] for c in range(3)]))
+def _stained(planes: NDArray[np.uint8], light: Light) -> NDArray[np.bool_]:
+    bare = (light.density > _STAINED).sum(0)  # values below are stained
+    return np.asarray((planes[0] < bare[0]) | (planes[1] < bare[1]) | (planes[2] < bare[2]))
 
 
 def _inked(density: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -109,7 +112,8 @@ def _focus(grey: NDArray[np.float32], stained: NDArray[np.bool_], inked: NDArray
     edges += grey[1:-1, 2:]
     edges -= 4 * grey[1:-1, 1:-1]
     mean = _by_part(edges)
-    variance = _by_part(edges * edges) - mean * mean
+    np.multiply(edges, edges, out=edges)
+    variance = _by_part(edges) - mean * mean
     told = (_by_part(stained) >= _STAINED_FROM) & (_by_part(inked) < _INKED_FROM)
     return float(np.quantile(variance[told], _LEAST_SHARP) if told.any() else variance.max())
 
