@@ -40,6 +40,7 @@ R = TypeVar("R")
 ALGORITHM = 12
 """Raised whenever the same settings would give other pixels or patches; calibrations are bound to it."""
 _DOUBTFUL = "its levels show different pictures, so that damage within tiles could not be noticed"
+_UNHELD = "its overview does not decode everywhere, so that damage within patches there could not be noticed"
 _HAIR = 1e-6
 """Of a pixel: what a division may be off by."""
 
@@ -268,6 +269,13 @@ def read_patch(
     return average(pixels, area.crop, (size, size)), inside
 
 
+def _doubts(found: Survey, agreement: Agreement) -> list[str]:
+    """Why damage may have gone unnoticed, on a slide of several levels."""
+    if agreement.doubtful:
+        return [_DOUBTFUL]
+    return [_UNHELD] if len(found.reader.level_sizes) > 1 and found.overview.undecodable.any() else []
+
+
 def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int, agreement: Agreement) -> SlideFacts:
     reader, overview = found.reader, found.overview
     return SlideFacts(
@@ -281,7 +289,7 @@ def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int,
         levels=len(reader.level_sizes),
         mpp=found.resolution.mpp,
         mpp_source=found.resolution.source,
-        warnings=(*found.warnings, *([_DOUBTFUL] if agreement.doubtful else [])),
+        warnings=(*found.warnings, *_doubts(found, agreement)),
         vendor=reader.vendor,
         objective_power=reader.objective_power,
         phantom=reader.is_phantom,

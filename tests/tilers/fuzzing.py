@@ -151,8 +151,8 @@ def stored_of(path: Path, whole: Patches, out: Path) -> str:
         return "stored, on another grid"
     off = max((_means_apart(pixels, whole[place]) for place, pixels in found.items()), default=0)
     if off > _GARBAGE:
-        if any("levels show different" in warning for warning in facts.warnings):
-            return "stored, levels in doubt and said so"
+        if any("could not be noticed" in warning for warning in facts.warnings):
+            return "stored, garbage may be there and said so"
         # where damage took the other levels away, nothing is left to hold patches against
         return "GARBAGE stored" if facts.levels > 1 else "stored, garbage that one level cannot show"
     same = all(np.array_equal(pixels, whole[place]) for place, pixels in found.items())

@@ -75,6 +75,7 @@ def test_where_the_overview_does_not_decode_nothing_is_held_against_a_patch(tmp_
         raw.write(bytes(count))
     store = stored(path, tmp_path / "damaged")
     assert store.facts.patches_unreadable == 0
+    assert any("overview does not decode everywhere" in warning for warning in store.facts.warnings)
     assert {tuple(xy) for xy in expected} <= {tuple(xy) for xy in store.coords.tolist()}
 
 
