@@ -9,7 +9,7 @@ demo: $(READY)
 	@$(BIN)/wsi-pipeline demo --out demo
 
 test: $(READY) check
-	@$(BIN)/pytest -n logical --dist loadfile
+	@$(BIN)/pytest -n logical --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	@$(BIN)/ruff check .
