@@ -9,7 +9,7 @@ demo: $(READY)
 	@$(BIN)/wsi-pipeline demo --out demo
 
 test: $(READY) check
-	@$(BIN)/pytest -n logical --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n logical --dist loadfile
 
 check: $(READY)
 	@$(BIN)/ruff check .
