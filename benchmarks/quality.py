@@ -2,8 +2,8 @@
 
 python benchmarks/quality.py [--seed S] [--slides N] [--json]
 
-A patch should be objected to where a fifth of it or more shows ink or blur, or a twentieth a fold, as verdicts have it,
-and not where none does. AUROC is that of the column as a sign of a twentieth or more. Blur is a region out of focus:
+A patch should be objected to where a fifth of it or more shows ink or blur, or a twentieth a fold, and not where none
+does. AUROC is that of the column as a sign of a twentieth or more. Blur is a region out of focus:
 slides of a soft scanner are beside it, so that a column must tell soft from blurred.
 """
 

@@ -1,6 +1,6 @@
 """What of an answer's form is known before it is written: a line for each slide, in order, and only then the rest.
 
-A small writer loses count: of 129 phantom parts of six to twelve slides it left the last line out of four, though
+A small writer loses count: of 129 phantom parts of six to twelve slides it left the last line out of three, though
 nothing of what it had seen was wrong. How many slides there are is no question to ask a model.
 """
 

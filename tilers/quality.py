@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tilers.tissue import densities, find_pen
+from tilers.tissue import absorbance, densities, find_pen
 
 ALGORITHM = 2
 """Raised whenever the same pixels would give other columns, which no model reads: pixels have a number of their own."""
@@ -60,7 +60,7 @@ def light_of(overview: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> Light:
     every = 1 + math.isqrt(tissue.size // _ENOUGH)
     some, where = overview[::every, ::every], tissue[::every, ::every]
     density = densities(some)
-    absorbed = np.stack([density[some[where][:, c], c] for c in range(3)], -1)
+    absorbed = absorbance(some[where], density)
     stained = absorbed[(absorbed > _STAINED).any(1)]
     usual = float(np.median(stained.mean(1))) if len(stained) else _USUAL
     return Light(density, max(usual, _LEAST_USUAL))
@@ -71,10 +71,9 @@ def measure(patch: Image.Image, valid: float, mpp: float, light: Light) -> tuple
     step = max(1, min(round(_FINE_UM / mpp), patch.height // _CELL))
     side = patch.height // step
     fine = patch.reduce(step, (0, 0, side * step, side * step))
-    squares = np.asarray(fine.reduce(_CELL))
     # every fourth pixel says enough of how many are bright or stained
     planes = np.ascontiguousarray(np.moveaxis(np.asarray(fine)[::2, ::2], 2, 0))
-    cells = np.stack([light.density[squares[..., c], c] for c in range(3)], -1)
+    cells = absorbance(np.asarray(fine.reduce(_CELL)), light.density)
     inked = _inked(cells)
     dark = (cells.mean(2) > _DARK_TIMES * light.usual) & ~inked & (cells.min(2) < _PADDING)
     return (

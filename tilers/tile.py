@@ -84,6 +84,11 @@ class Survey:
         return float(mask.sum() * sx * sy * self.resolution.mpp**2 / 1e6)
 
     @property
+    def comparable(self) -> bool:
+        """Whether patches can be held against the overview; of one level it comes from the same bytes, and agrees."""
+        return len(self.reader.level_sizes) > 1
+
+    @property
     def reader(self) -> Reader:
         """The open reader."""
         return self.opened.reader
@@ -204,7 +209,6 @@ def _write_patches(
 ) -> int:
     """Read, check, measure and write every candidate; how many do not decode or are refused."""
     light = quality.light_of(found.overview.image, found.mask)
-    comparable = len(found.reader.level_sizes) > 1  # else the overview comes from the same bytes, and agrees
 
     def make(index: int) -> tuple[NDArray[np.uint8], tuple[float, ...]] | None:
         try:
@@ -212,7 +216,7 @@ def _write_patches(
         except UndecodableRegion:
             return None
         image = Image.fromarray(patch)
-        if comparable and agreement.refuses(index, image):
+        if found.comparable and agreement.refuses(index, image):
             return None
         return patch, quality.measure(image, valid, settings.mpp, light)
 
@@ -273,7 +277,7 @@ def _doubts(found: Survey, agreement: Agreement) -> list[str]:
     """Why damage may have gone unnoticed, on a slide of several levels."""
     if agreement.doubtful:
         return [_DOUBTFUL]
-    return [_UNHELD] if len(found.reader.level_sizes) > 1 and found.overview.undecodable.any() else []
+    return [_UNHELD] if found.comparable and found.overview.undecodable.any() else []
 
 
 def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int, agreement: Agreement) -> SlideFacts:

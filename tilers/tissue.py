@@ -75,8 +75,9 @@ def _stain_and_pen(image: NDArray[np.uint8], sigma: float) -> tuple[NDArray[np.f
     for top in range(0, height, _BAND):
         first, bottom = max(0, top - reach), min(height, top + _BAND)
         some = image[first : bottom + reach]
-        density = np.stack([density_of[:, c][some[..., c]] for c in range(3)], -1)
-        smooth = ndimage.gaussian_filter(density, (sigma, sigma, 0), truncate=_TRUNCATE)[top - first : bottom - first]
+        smooth = ndimage.gaussian_filter(absorbance(some, density_of), (sigma, sigma, 0), truncate=_TRUNCATE)[
+            top - first : bottom - first
+        ]
         red, green, blue = smooth[..., 0], smooth[..., 1], smooth[..., 2]
         stain[top:bottom] = green - 0.5 * np.minimum(red, green) - 0.5 * np.minimum(blue, green)
         pen[top:bottom] = find_pen(smooth)
@@ -97,6 +98,11 @@ def find_pen(density: NDArray[np.float32]) -> Mask:
     cold = (red > 0.45) & (red > 1.25 * green)
     hot = (green > 0.5) & (blue > 0.85 * green) & (red < 0.25 * green)
     return np.asarray(cold | hot)
+
+
+def absorbance(pixels: NDArray[np.uint8], density_of: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(…, 3) optical density of (…, 3) pixels, by the (256, 3) of each value of each colour."""
+    return np.stack([density_of[:, c][pixels[..., c]] for c in range(3)], -1)
 
 
 def densities(image: NDArray[np.uint8]) -> NDArray[np.float32]:
