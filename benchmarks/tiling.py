@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -28,18 +27,13 @@ from pathlib import Path
 import click
 import machine
 import numpy as np
-import simplejpeg
-from numpy.typing import NDArray
 from peers.measured import peak_gib, read_bytes
-from PIL import Image
 from slides import BigSlide, write_big_slide
+from tiling_methods import ALL_CORES, CORES, METHODS, Places
 
-from tilers.geometry import window
-from tilers.readers.direct import DirectReader
-from tilers.tile import patch_level, survey, tile
+from tilers.survey import survey
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.settings import TileSettings
-from wsi_pipeline.store.patches import PatchStore, PatchWriter
 
 SLIDES = (
     BigSlide("40X, 10X and 2.5X levels, 256 px tiles", 0.25, 256, (4, 16)),
@@ -48,19 +42,10 @@ SLIDES = (
     BigSlide("20X 0.5022 µm/px, 4X level", 0.5022, 240, (4,)),
     BigSlide("20X, JPEG 2000", 0.5, 256, (), jpeg2000=True),
 )
-PATCH = 768
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the patches are: (n, 2) origins, and their edge, in level-0 pixels."""
-
-    origins: NDArray[np.int32]
-    step: int
-
-
-Work = Callable[[Path, Path, Places], int]
-"""Slide, store to be written, patches to be taken; how many were."""
+SIDE_BY_SIDE = f"wsi-pipeline, direct, {CORES} slides at once"
+"""As `run` does with as many workers: a process and a core for each."""
+COMPARED = ("limit: decode + encode", "wsi-pipeline, direct", "OpenSlide loop")
+"""What ratios are made of."""
 
 
 @dataclass(frozen=True)
@@ -80,103 +65,11 @@ class Row:
         return self.patches / self.seconds
 
 
-def ours(reader: str, threads: int = 1) -> Work:
-    """The tiling stage itself."""
-
-    def work(slide: Path, out: Path, places: Places) -> int:
-        tile(Slide("big", slide), TileSettings(reader=reader), out, threads)  # type: ignore[arg-type]
-        return len(PatchStore(out))
-
-    return work
-
-
-def loop(read: Callable[[Path], Callable[[int, int, int], NDArray[np.uint8]]]) -> Work:
-    """What most pipelines do: read each patch's region at level 0 or the level above, resize it, store it."""
-
-    def work(slide: Path, out: Path, places: Places) -> int:
-        region = read(slide)
-        writer = PatchWriter(out, len(places.origins), PATCH, "jpeg", 90)
-        for x, y in places.origins:
-            writer.append(region(int(x), int(y), places.step), (int(x), int(y)), 1.0, (1.0,))
-        writer.flush()
-        return len(places.origins)
-
-    return work
-
-
-def with_openslide(path: Path) -> Callable[[int, int, int], NDArray[np.uint8]]:
-    """`read_region` of the best level, bilinear resize."""
-    import openslide
-
-    slide = openslide.OpenSlide(path)
-
-    def region(x: int, y: int, step: int) -> NDArray[np.uint8]:
-        level = slide.get_best_level_for_downsample(step / PATCH * 1.01)
-        side = round(step / slide.level_downsamples[level])
-        pixels = slide.read_region((x, y), level, (side, side)).convert("RGB")
-        return np.asarray(pixels.resize((PATCH, PATCH), Image.Resampling.BILINEAR) if side != PATCH else pixels)
-
-    return region
-
-
-def with_tiffslide(path: Path) -> Callable[[int, int, int], NDArray[np.uint8]]:
-    """The same with tiffslide's arrays."""
-    import tiffslide
-
-    slide = tiffslide.TiffSlide(path)
-
-    def region(x: int, y: int, step: int) -> NDArray[np.uint8]:
-        level = slide.get_best_level_for_downsample(step / PATCH * 1.01)
-        side = round(step / slide.level_downsamples[level])
-        pixels = Image.fromarray(slide.read_region((x, y), level, (side, side), as_array=True)[..., :3])
-        return np.asarray(pixels.resize((PATCH, PATCH), Image.Resampling.BILINEAR) if side != PATCH else pixels)
-
-    return region
-
-
-def limit(encode: bool) -> Work:
-    """Decode each touched tile once at the scale that tiling would take; with `encode`, encode each patch once too."""
-
-    def work(slide: Path, out: Path, places: Places) -> int:
-        reader = DirectReader(slide)
-        level = patch_level(reader, places.step / PATCH, 1.0)
-        downsample = reader.downsamples[level]
-        areas = [window(x, y, (places.step, places.step), downsample) for x, y in places.origins]
-        touched = {tile for a in areas for tile in reader.touched(level, a.x, a.y, a.width, a.height)}
-        for column, row in sorted(touched, key=lambda tile: tile[::-1]):
-            reader.decode(level, column, row)
-        patch = reader.read(level, 0, 0, PATCH, PATCH)
-        for _ in range(len(places.origins) if encode else 0):
-            simplejpeg.encode_jpeg(patch, quality=90, colorsubsampling="444")
-        return len(places.origins)
-
-    return work
-
-
 def find_places(slide: Path) -> Places:
     """Those that tiling takes."""
     found = survey(Slide("big", slide), TileSettings(reader="openslide"))
     found.reader.close()
     return Places(found.grid.origins[found.candidates], round(found.grid.step))
-
-
-CORES = len(os.sched_getaffinity(0))
-ALL_CORES = f"wsi-pipeline, direct, {CORES} cores"
-SIDE_BY_SIDE = f"wsi-pipeline, direct, {CORES} slides at once"
-"""As `run` does with as many workers: a process and a core for each."""
-METHODS: dict[str, Work] = {
-    "limit: decode": limit(encode=False),
-    "limit: decode + encode": limit(encode=True),
-    "wsi-pipeline, direct": ours("direct"),
-    "wsi-pipeline, openslide": ours("openslide"),
-    "wsi-pipeline, tiffslide": ours("tiffslide"),
-    "OpenSlide loop": loop(with_openslide),
-    "tiffslide loop": loop(with_tiffslide),
-    **({ALL_CORES: ours("direct", CORES)} if CORES > 1 else {}),
-}
-
-COMPARED = ("limit: decode + encode", "wsi-pipeline, direct", "OpenSlide loop")
-"""What ratios are made of."""
 
 
 def _measure(method: str, slide: Path, out: Path, places: Places, pipe: Connection, core: int, ready: Barrier) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilers.grid import tissue_fractions
-from tilers.tile import Survey, survey
+from tilers.survey import Survey, survey
 from workflows.phantom.drawing.glass import BLANK, CONDITIONS, SPECKS, make_glass
 from workflows.phantom.drawing.tissue import FIELD_MPP
 from wsi_pipeline.cases import Slide

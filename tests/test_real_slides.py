@@ -9,9 +9,10 @@ import pytest
 import wsi_pipeline as wp
 from tests.conftest import as_slide
 from tilers.geometry import make_grid, window
+from tilers.patch import patch_level, read_patch
 from tilers.readers import open_slide
 from tilers.resample import area_average
-from tilers.tile import patch_level, read_patch, tile
+from tilers.tile import tile
 from workflows.run import exit_code, run
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings, gather

@@ -71,7 +71,8 @@ def _surveyed(slide: Slide, settings: RunSettings) -> SlideEstimate:
 
 
 def _survey(slide: Slide, settings: TileSettings) -> None:
-    from tilers.tile import patch_level, read_patch, survey
+    from tilers.patch import patch_level, read_patch
+    from tilers.survey import survey
 
     begun = time.perf_counter()
     found = survey(slide, settings)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from dask.system import CPU_COUNT
 
+from tilers.patch import patch_level
 from tilers.pictures import geojson, preview
 from tilers.readers import READERS, open_slide
 from tilers.resolution import resolve
-from tilers.tile import patch_level, survey, tile
+from tilers.survey import survey
+from tilers.tile import tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import PipelineError
 from wsi_pipeline.settings import TileSettings

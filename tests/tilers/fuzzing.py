@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tilers.patch import patch_level, read_patch
 from tilers.readers import UndecodableRegion
 from tilers.readers.direct import DirectReader
 from tilers.readers.tile_list import NotDirect
 from tilers.readers.tiles import Pixels
-from tilers.tile import patch_level, read_patch, survey, tile
+from tilers.survey import survey
+from tilers.tile import tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings

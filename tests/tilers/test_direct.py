@@ -16,6 +16,7 @@ from tests.conftest import as_slide, tissue_image
 from tests.tilers.tiffs import LAYOUTS, SUBSAMPLED_TILES, jpeg_rgb, write_tiff
 from tilers.geometry import make_grid, window
 from tilers.overview import overview_level, read_overview
+from tilers.patch import patch_level, read_patch
 from tilers.readers import Reader, open_slide
 from tilers.readers.direct import DirectReader
 from tilers.readers.openslide import OpenSlideReader
@@ -23,7 +24,7 @@ from tilers.readers.tiffslide import TiffSlideReader
 from tilers.readers.tile_list import NotDirect
 from tilers.readers.tiles import JpegTiles
 from tilers.resample import area_average, average_of_means
-from tilers.tile import patch_level, read_patch, tile
+from tilers.tile import tile
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
 from wsi_pipeline.store.patches import PatchStore

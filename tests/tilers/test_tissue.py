@@ -8,7 +8,7 @@ from tilers.geometry import make_grid
 from tilers.grid import tissue_fractions
 from tilers.overview import read_overview
 from tilers.readers import open_slide
-from tilers.tile import survey
+from tilers.survey import survey
 from tilers.tissue import find_pen, find_tissue
 from workflows.phantom.drawing.glass import BLANK, SPECKS, make_glass
 from workflows.phantom.drawing.layout import SlideSpec

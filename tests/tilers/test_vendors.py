@@ -13,11 +13,12 @@ from tests.conftest import tissue_image
 from tests.tilers.dicoms import write_dicom
 from tests.tilers.vendors import write_leica, write_philips, write_ventana
 from tilers.geometry import make_grid, window
+from tilers.patch import patch_level, read_patch
 from tilers.readers import open_slide
 from tilers.readers.base import UndecodableRegion
 from tilers.readers.openslide import OpenSlideReader
 from tilers.resample import area_average
-from tilers.tile import patch_level, read_patch, tile
+from tilers.tile import tile
 from wsi_pipeline.cases import Slide
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings

@@ -1,0 +1,43 @@
+"""One patch: which level it is read from, and its pixels."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilers.geometry import Grid, pick_level, window
+from tilers.readers import Reader
+from tilers.resample import area_average, average_of_means
+
+_HAIR = 1e-6
+"""Of a pixel: what a division may be off by."""
+
+
+def patch_level(reader: Reader, target_mpp: float, mpp: float) -> int:
+    """The level that patches are read from."""
+    return pick_level(reader.downsamples, target_mpp, mpp, len(reader.level_sizes))
+
+
+def read_patch(
+    reader: Reader, grid: Grid, level: int, xy: tuple[int, int], size: int
+) -> tuple[NDArray[np.uint8], float]:
+    """One (size, size, 3) patch and the fraction of it inside the scanned area; the rest is white.
+
+    Raises:
+        UndecodableRegion: the bytes there do not decode.
+    """
+    x, y = xy
+    downsample = reader.downsamples[level]
+    area = window(x, y, (grid.step, grid.step), downsample)
+    pixels = reader.read(level, area.x, area.y, area.width, area.height)
+    bounds = grid.bounds
+    # the last pixel may lie half outside: what it is the mean of is the reader's to know
+    right = ceil((bounds.x + bounds.width) / downsample - _HAIR) - area.x
+    bottom = ceil((bounds.y + bounds.height) / downsample - _HAIR) - area.y
+    pixels[:, max(0, right) :] = 255
+    pixels[max(0, bottom) :] = 255
+    inside = min(1.0, (bounds.x + bounds.width - x) / grid.step) * min(1.0, (bounds.y + bounds.height - y) / grid.step)
+    average = average_of_means if level else area_average
+    return average(pixels, area.crop, (size, size)), inside
