@@ -1,9 +1,11 @@
 """The pixels of the direct reader against those of others."""
 
+import os
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from tilers.readers import Reader, open_slide
 from tilers.readers.direct import DirectReader
 from tilers.readers.openslide import OpenSlideReader
 from tilers.readers.tiffslide import TiffSlideReader
-from tilers.readers.tile_list import NotDirect
+from tilers.readers.tile_list import NotDirect, list_tilings
 from tilers.readers.tiles import JpegTiles
 from tilers.resample import area_average, average_of_means
 from tilers.tile import tile
@@ -228,6 +230,25 @@ def test_tiling_decodes_no_tile_of_the_level_it_reads_twice(
     assert len({piece for piece in seen if piece[0] == 2}) <= 7 * 6
 
 
+def test_tiles_are_read_band_by_band_from_top_to_bottom(
+    tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # with levels, so that the overview is read from another one
+    path, read = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 240, (4,), 0.5), []
+    tiling, pread = list_tilings(path, OpenSlideReader(path).level_sizes)[0], os.pread
+
+    def seen(file: int, count: int, offset: int) -> bytes:
+        read.append(offset)
+        return pread(file, count, offset)
+
+    monkeypatch.setattr("tilers.readers.direct.os.pread", seen)
+    tile(as_slide(path), TileSettings(patch_size=128, reader="direct"), tmp_path / "p.zarr")
+    # opening compares a tile or a few with OpenSlide's
+    rows = [tiling.offsets.index(offset) // tiling.columns for offset in read if offset in tiling.offsets][1:]
+    assert len(rows) > 30
+    assert list(dict.fromkeys(rows)) == sorted(set(rows))
+
+
 @pytest.mark.parametrize("height", [1232, 1237])
 def test_the_overview_is_made_from_the_coarsest_level_that_is_fine_enough(
     tmp_path: Path, image: np.ndarray, height: int
@@ -292,6 +313,20 @@ def test_pixels_that_differ_from_the_library_send_a_slide_to_it(
     assert opened.reader.name == "openslide"
     assert "pixels of level 0 differ from openslide's by up to 1" in str(opened.refused["direct"])
     opened.reader.close()
+
+
+def test_patches_are_made_side_by_side(tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiff(tmp_path / "s.svs", image[:256, :1024], "ycbcr 4:2:0", 256, mpp=0.5)
+    both, decode = Barrier(2), JpegTiles.decode
+
+    def met(codec: JpegTiles, data: bytes, scale: int) -> np.ndarray:
+        if scale == 2:
+            both.wait(timeout=20)  # breaks where no other tile is decoded at the same time
+        return decode(codec, data, scale)
+
+    monkeypatch.setattr(JpegTiles, "decode", met)
+    tile(as_slide(path), TileSettings(patch_size=128, reader="direct"), tmp_path / "p.zarr", threads=2)
+    assert len(PatchStore(tmp_path / "p.zarr")) == 4
 
 
 def test_threads_change_nothing(tmp_path: Path, image: np.ndarray) -> None:
