@@ -9,6 +9,7 @@ import numpy as np
 
 from reporters.agreement import agreement
 from reporters.evidence import PatchPlace, attended, attention_shares, in_turn
+from reporters.likelihood import of_findings
 from reporters.parse import Conclusion, Lines, Span, parse_lines, plain, sentences
 from reporters.plan import PartPlan, Window
 from reporters.schema import Evidence, Finding, Sentence
@@ -26,7 +27,8 @@ class PartDraft:
     remarks: tuple[str, ...] = ()
     unparsed: tuple[str, ...] = ()
     logprob: float | None = None
-    """Of everything that was written about the part; None when nothing was."""
+    """Of what decides: the findings of answers in lines (`reporters.likelihood`), every word of free text and of passes
+    that merge; None where nothing was written."""
     agreement: float | None = None
     """See `reporters.agreement`; over everything that was written about the part."""
     plan: PartPlan | None = None
@@ -56,7 +58,7 @@ def from_lines(draft: Draft, places: Sequence[PatchPlace], window: Window, most:
     remarks = (*_contradictions(lines, names), *_looked_elsewhere(draft, lines, names, places))
     return PartDraft(
         diagnosis, None, lines.specimen, tuple(findings), remarks, unparsed,
-        logprob=draft.logprob, agreement=agreement(draft), truncated=draft.truncated,
+        logprob=of_findings(draft, lines), agreement=agreement(draft), truncated=draft.truncated,
     )  # fmt: skip
 
 

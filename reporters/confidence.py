@@ -20,7 +20,7 @@ class Signs:
     """What an answer tells of its own worth.
 
     Attributes:
-        logprob: of everything that was written about the part.
+        logprob: of what is found on the slides (`reporters.likelihood`).
         agreement: share of samples that conclude the same; None without any.
         points: it names slides that show what it says; a diagnosis that nothing is found names none.
     """
@@ -35,6 +35,8 @@ class Signs:
         return math.log(_LEAST_DOUBT - self.logprob), math.log(agreeing), float(self.points)
 
 
+SIGNS = 2
+"""Raised whenever signs mean something else; the first ones counted every word of an answer."""
 _LEAST_DOUBT = 1e-4
 """Log-probabilities nearer to nothing than this are rounding."""
 
@@ -45,6 +47,8 @@ class Circumstances(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     revision: str
+    signs: int = 1
+    """Their meaning, `SIGNS`."""
     dtype: str
     """Arithmetic of encoder and writer."""
     tiling: int

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import itemgetter
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +13,12 @@ from reporters.answers import PartDraft, cut_note, from_lines, from_text
 from reporters.evidence import PatchPlace
 from reporters.instructions import instruction_for
 from reporters.merging import merge_lines, merge_texts
-from reporters.plan import PartPlan, Window
+from reporters.plan import PartPlan
 from reporters.planning import look_again
-from reporters.sequence import ReadTokens
+from reporters.reading import PartReader, Progress, Read, places_of
+from reporters.search import draft_searched
 from reporters.writer import Draft, Writer
 from wsi_pipeline.cases import Part
-from wsi_pipeline.events import emit
 from wsi_pipeline.settings import ReportSettings
 from wsi_pipeline.store.patches import PatchStore
 from wsi_pipeline.store.tokens import TokenStore
@@ -36,59 +34,21 @@ def draft_part(
 ) -> PartDraft:
     """Read every window of the plan and write the part's draft."""
     instruction = instruction_for(writer.profile, part)
-    places = {slide: _places(store) for slide, store in patches.items()}
-    progress = _Progress(part.title, len(plan.windows) + bool(plan.second_look))
+    places = {slide: places_of(store) for slide, store in patches.items()}
+    progress = Progress(part.title, len(plan.sequences) + bool(plan.second_look))
+    reader = PartReader(plan, instruction, writer, places, tokens, settings, progress)
+    if plan.strategy == "search":
+        draft = draft_searched(reader)
+        progress.tell(0)
+        return draft
     if plan.second_look:
-        once = settings.model_copy(update={"samples": 0})
-        ((draft, seen),) = _read(plan, instruction, writer, places, tokens, once, progress)
-        weights = _looked_at(draft, seen)
-        plan = look_again(plan, weights, writer.profile, writer.grammar, instruction, settings)
-    read = _read(plan, instruction, writer, places, tokens, settings, progress)
+        ((first, seen),) = reader.changed(samples=0).read(plan.windows)
+        plan = look_again(plan, _looked_at(first, seen), writer.profile, writer.grammar, instruction, settings)
+        reader = reader.changed(plan=plan)
+    read = reader.read(plan.windows)
     progress.tell(0)
     draft_from = _draft_lines if writer.profile.answer == "lines" else _draft_text
     return replace(draft_from(part, plan, read, writer, settings), plan=plan)
-
-
-_Read = tuple[Draft, list[PatchPlace]]
-"""What was written about a window, and where its patches lie."""
-_GAP = 16
-"""Patches that are read along with those on either side rather than in two reads."""
-
-
-@dataclass
-class _Progress:
-    """Tells how many of a part's sequences are read."""
-
-    part: str
-    total: int
-    done: int = 0
-
-    def tell(self, tokens: int) -> None:
-        """The next one has so many tokens; 0 for no next one."""
-        emit("write.window", part=self.part, done=self.done, total=self.total, tokens=tokens)
-        self.done += 1
-
-
-def _read(
-    plan: PartPlan,
-    instruction: str,
-    writer: Writer,
-    places: Mapping[str, Sequence[PatchPlace]],
-    tokens: Mapping[str, TokenStore],
-    settings: ReportSettings,
-    progress: _Progress,
-) -> list[_Read]:
-    grammar = writer.grammar.laid_out(plan.slide_markers, plan.coordinates)
-    read: list[_Read] = []
-    for window in plan.windows:
-        progress.tell(window.tokens)
-        where = [[places[share.slide][i] for i in share.patches] for share in window.slides]
-        written = [[place.mm for place in slide] for slide in where] if plan.coordinates else None
-        sequence = grammar.sequence(plan.grids(window), instruction, places=written)
-        read_tokens = window_tokens(plan, window, tokens)
-        draft = writer.write(sequence, read_tokens, settings.max_new_tokens, settings.samples or 0, settings.seed)
-        read.append((draft, [place for slide in where for place in slide]))
-    return read
 
 
 def _looked_at(draft: Draft, places: Sequence[PatchPlace]) -> dict[str, NDArray[np.float32]] | None:
@@ -101,7 +61,7 @@ def _looked_at(draft: Draft, places: Sequence[PatchPlace]) -> dict[str, NDArray[
 
 
 def _draft_lines(
-    part: Part, plan: PartPlan, read: Sequence[_Read], writer: Writer, settings: ReportSettings
+    part: Part, plan: PartPlan, read: Sequence[Read], writer: Writer, settings: ReportSettings
 ) -> PartDraft:
     """From answers in lines: the only one, or the conclusions of several merged."""
     drafts = [
@@ -110,11 +70,12 @@ def _draft_lines(
     ]
     if len(drafts) == 1:
         return drafts[0]
-    return _with_windows(merge_lines(part, plan.windows, drafts, writer, settings), read)
+    merged = merge_lines(part, plan.windows, drafts, writer, settings)
+    return _with_windows(merged, read, sum(draft.logprob or 0.0 for draft in drafts))
 
 
 def _draft_text(
-    part: Part, plan: PartPlan, read: Sequence[_Read], writer: Writer, settings: ReportSettings
+    part: Part, plan: PartPlan, read: Sequence[Read], writer: Writer, settings: ReportSettings
 ) -> PartDraft:
     """From answers in free text: the only one, or several merged."""
     findings = [
@@ -128,48 +89,16 @@ def _draft_text(
         return PartDraft(
             only.sentences, reason, unparsed=cut_note(draft), logprob=draft.logprob, truncated=draft.truncated
         )
-    return _with_windows(merge_texts(part, findings, writer, settings), read)
+    merged = merge_texts(part, findings, writer, settings)
+    return _with_windows(merged, read, sum(draft.logprob for draft, _ in read))
 
 
-def _with_windows(merged: PartDraft, read: Sequence[_Read]) -> PartDraft:
+def _with_windows(merged: PartDraft, read: Sequence[Read], logprob: float) -> PartDraft:
     """A merged draft is as likely, and as sure, as its own text and those of all windows it rests on."""
     if merged.logprob is None:
         return merged
     return replace(
         merged,
-        logprob=merged.logprob + sum(draft.logprob for draft, _ in read),
+        logprob=merged.logprob + logprob,
         agreement=of_all([merged.agreement, *(agreement(draft) for draft, _ in read)]),
     )
-
-
-def _places(store: PatchStore) -> list[PatchPlace]:
-    facts = store.facts
-    mm = facts.mpp / 1000
-    return [
-        PatchPlace(facts.slide_id, i, int(x), int(y), facts.patch_level0, (x * mm, y * mm))
-        for i, (x, y) in enumerate(store.coords)
-    ]
-
-
-def window_tokens(plan: PartPlan, window: Window, stores: Mapping[str, TokenStore]) -> ReadTokens:
-    """Those of a window's patches, read from the slides' stores stretch by stretch."""
-    grids = [t for slide in plan.grids(window) for t in slide]
-    slides = [(share.slide, patch) for share in window.slides for patch in share.patches]
-    places = [(slide, t, patch) for (slide, patch), t in zip(slides, grids, strict=True)]
-
-    def read(first: int, last: int) -> NDArray[np.float32]:
-        parts = []
-        for (slide, per_patch), group in groupby(places[first:last], key=itemgetter(0, 1)):
-            rows = _rows(stores[slide], np.array([patch for _, _, patch in group]), per_patch)
-            parts.append(rows.reshape(-1, rows.shape[2]))
-        return np.concatenate(parts)
-
-    return read
-
-
-def _rows(store: TokenStore, patches: NDArray[np.int64], per_patch: int) -> NDArray[np.float32]:
-    """(n, T, D) of these patches, in their order: neighbours together, and nothing that lies between others."""
-    wanted, place = np.unique(patches, return_inverse=True)
-    stretches = np.split(wanted, np.flatnonzero(np.diff(wanted) > _GAP) + 1)
-    rows = [store.read(int(s[0]), int(s[-1]) + 1, per_patch)[s - s[0]] for s in stretches]
-    return np.concatenate(rows)[place]

@@ -30,9 +30,7 @@ def attention_shares(draft: Draft, span: Span) -> NDArray[np.float32] | None:
     """(patches,) shares of the attention that the words of `span` paid to patches; None where it is not known."""
     if draft.attention is None:
         return None
-    starts = np.concatenate([[0], draft.ends[:-1]])
-    words = (draft.ends > span.start) & (starts < span.stop)
-    share: NDArray[np.float32] = draft.attention[words].sum(0)
+    share: NDArray[np.float32] = draft.attention[draft.words(span.start, span.stop)].sum(0)
     return share / share.sum() if share.sum() > 0 else None
 
 

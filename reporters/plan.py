@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from reporters.sequence import Grids
 
-Strategy = Literal["windows", "joint", "groups", "mixed"]
+Strategy = Literal["windows", "joint", "groups", "mixed", "search"]
 
 
 class _Data(BaseModel):
@@ -48,8 +48,10 @@ class PartPlan(_Data):
     strategy: Strategy
     tokens_per_patch: int
     fine_tokens_per_patch: int | None = None
-    """Of a mixed plan's fine patches."""
+    """Of a mixed plan's fine patches, and of a search's close look."""
     windows: tuple[Window, ...]
+    close: tuple[Window, ...] = ()
+    """Of a search: what is read a second time, closely."""
     patches_found: int
     patches_read: int
     patches_left_out: int = 0
@@ -69,12 +71,24 @@ class PartPlan(_Data):
 
     first_look_tokens: int = 0
     """Input tokens of the first reading, when this is the second."""
+    alone: tuple[Window, ...] = ()
+    """Of a search, once it was read: slides that were read by themselves, because something was named on them."""
 
     @property
     def tokens(self) -> int:
         """Input tokens over all windows, and of a first or second look."""
         again = self.longest if self.second_look else 0
-        return self.first_look_tokens + sum(window.tokens for window in self.windows) + again
+        return self.first_look_tokens + sum(window.tokens for window in self.sequences) + again
+
+    @property
+    def sequences(self) -> tuple[Window, ...]:
+        """All that are read but for a first or second look of a mixed plan."""
+        return (*self.windows, *self.close, *self.alone)
+
+    @property
+    def fine(self) -> int:
+        """How many patches are read at the finer T."""
+        return len({(share.slide, p) for window in self.sequences for share in window.slides for p in share.fine})
 
     @property
     def finest(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from reporters.plan import PartPlan, Strategy, Window
 from reporters.profiles import Profile
 from reporters.selection import Choose, Patches, at_random, shuffled, strongest_of
 from reporters.sequence import Grammar
-from reporters.strategies import Room, coarse, fine_tokens, fitting, groups, holds, joint, mixed, separate
+from reporters.strategies import Room, coarse, fine_tokens, fitting, groups, holds, joint, mixed, searched, separate
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ReportSettings
 
@@ -28,6 +29,7 @@ def make_plan(
     left_out: Mapping[str, Collection[int]] = MappingProxyType({}),
     choose: Choose = at_random,
     novel: Choose = at_random,
+    stands_out: Choose = at_random,
 ) -> PartPlan:
     """Plan one part.
 
@@ -42,6 +44,7 @@ def make_plan(
         left_out: per slide the patches that are not to be read; at least one patch of the part stays.
         choose: which patches, where `max_patches` is less than all, or one sequence does not hold them.
         novel: which patches a mixed plan reads fine, where that is told by novelty.
+        stands_out: which patches a search looks at closely.
 
     Raises:
         ModelError: one patch, the number of slides or a mixed plan is more than the checkpoint takes, with the
@@ -50,19 +53,23 @@ def make_plan(
     found = sum(patches.values())
     out = sum(map(len, left_out.values()))
     chosen = _chosen(patches, left_out, settings, choose)
-    asked = profile if settings.tokens_per_patch is None else _of_one_grid(profile, settings.tokens_per_patch)
-    grammar = grammar.laid_out(settings.slide_markers, settings.coordinates)
-    room = Room(asked, grammar, instruction, profile.longest - settings.max_new_tokens)
+    room = room_for(profile, grammar, instruction, settings)
     strategy = _strategy(chosen, room, settings)
+    close: tuple[Window, ...] = ()
     fine = fine_tokens(profile) if strategy == "mixed" else None
-    tokens, windows = _arranged(strategy, chosen, room, settings, choose, novel)
+    if strategy == "search":
+        tokens, windows, close = searched(chosen, room, stands_out, settings)
+        fine = room.grids[-1]
+    else:
+        tokens, windows = _arranged(strategy, chosen, room, settings, choose, novel)
     look = _second_look(strategy, windows, chosen, room, settings)
-    longest = max(window.tokens for window in windows)
+    longest = max(window.tokens for window in (*windows, *close))
     plan = PartPlan(
         strategy=strategy,
         tokens_per_patch=tokens,
         fine_tokens_per_patch=fine,
         windows=windows,
+        close=close,
         patches_found=found,
         patches_read=sum(window.patches for window in windows),
         patches_left_out=out,
@@ -103,8 +110,7 @@ def look_again(
             known, and some at random are taken.
         profile, grammar, instruction, settings: as of the first.
     """
-    grammar = grammar.laid_out(plan.slide_markers, plan.coordinates)
-    room = Room(profile, grammar, instruction, profile.longest - settings.max_new_tokens)
+    room = room_for(profile, grammar, instruction, settings)
     (first,) = plan.windows
     chosen = {share.slide: share.patches for share in first.slides}
     _, windows = mixed(chosen, room, at_random if weights is None else strongest_of(weights), settings)
@@ -119,14 +125,25 @@ def look_again(
     return _with_limits(plan.model_copy(update=seen), profile, settings)
 
 
+def room_for(profile: Profile, grammar: Grammar, instruction: str, settings: ReportSettings) -> Room:
+    """What one sequence may hold, laid out as `settings` ask."""
+    asked = profile if settings.tokens_per_patch is None else _of_one_grid(profile, settings.tokens_per_patch)
+    laid_out = grammar.laid_out(settings.slide_markers, settings.coordinates)
+    return Room(asked, laid_out, instruction, profile.longest - settings.max_new_tokens)
+
+
 def check_asked(profile: Profile, settings: ReportSettings) -> None:
     """Refuse what a checkpoint cannot do, whatever the slides.
 
     Raises:
-        ModelError: tokens per patch it was not trained with, or a mixed plan when there are no two of them.
+        ModelError: tokens per patch it was not trained with, a mixed plan when there are no two of them, or a search
+            by one that answers in free text.
     """
     if settings.plan == "mixed":
         fine_tokens(profile)
+    if settings.plan == "search" and profile.answer != "lines":
+        reason = f"asks what is said of each slide, and {profile.name} answers in free text"
+        raise ModelError("--plan search", reason, "use --plan auto")
     if settings.tokens_per_patch is not None:
         if settings.plan == "mixed":
             reason = "a mixed plan takes the smallest and the largest number that the checkpoint was trained with"
@@ -145,7 +162,12 @@ def _strategy(chosen: Patches, room: Room, settings: ReportSettings) -> Strategy
 
 
 def _arranged(
-    strategy: Strategy, chosen: Patches, room: Room, settings: ReportSettings, choose: Choose, novel: Choose
+    strategy: Literal["joint", "groups", "windows", "mixed"],
+    chosen: Patches,
+    room: Room,
+    settings: ReportSettings,
+    choose: Choose,
+    novel: Choose,
 ) -> tuple[int, tuple[Window, ...]]:
     """Tokens per patch and windows; of a mixed plan that looks twice, those of the first reading."""
     match strategy:
@@ -188,10 +210,8 @@ def _with_limits(plan: PartPlan, profile: Profile, settings: ReportSettings) -> 
     longest = plan.longest + settings.max_new_tokens
     if longest > profile.context:
         found.append(f"sequences of up to {longest:,} tokens; {profile.name} is made for {profile.context:,}")
-    if plan.strategy == "mixed":
-        fine = sum(len(share.fine) for window in plan.windows for share in window.slides)
-        if fine < (wanted := min(settings.fine_patches, plan.patches_read)):
-            found.append(f"room to read {fine:,} of {wanted:,} patches fine")
+    if plan.strategy == "mixed" and (fine := plan.fine) < (wanted := min(settings.fine_patches, plan.patches_read)):
+        found.append(f"room to read {fine:,} of {wanted:,} patches fine")
     return plan.model_copy(update={"deviations": (*found, *plan.deviations)})
 
 

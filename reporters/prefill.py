@@ -16,6 +16,7 @@ from reporters.memory import Memory
 from reporters.sequence import ReadTokens, Sequence
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
+from wsi_pipeline.models.memory import ran_out
 
 CHUNK = {"cuda": 4096, "cpu": 512}
 """Tokens by device. With less, a GPU waits for the next layer of a 4B model to be asked for; with more, a CPU spends
@@ -74,7 +75,9 @@ def prefill(
             logits = _read(model, sequence, images, behind, patches, memory, first, last)
             memory.commit()
             continue
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
             half = (last - first) // 2
             parts = len(list(chunks(sequence.types[first:last], half)))
             if last - first <= _SMALLEST or parts == 1 or not memory.discard():
@@ -89,10 +92,10 @@ def prefill(
 
 def _too_long(sequence: Sequence, memory: Memory, tokens: int) -> ModelError:
     return ModelError(
-        "GPU memory",
+        "memory",
         f"it ran out reading {tokens:,} of {len(sequence.ids):,} tokens at a time, beside the weights and "
         f"{memory.stored() / 2**30:.1f} GiB of keys and values",
-        "use --plan windows, fewer --tokens-per-patch or --max-patches, or a larger GPU",
+        "use --plan windows, fewer --tokens-per-patch or --max-patches, or a larger machine",
     )
 
 

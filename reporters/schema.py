@@ -10,7 +10,7 @@ from reporters.plan import PartPlan
 
 SCHEMA = 5
 
-ALGORITHM = 10
+ALGORITHM = 11
 """Raised whenever the same tokens and settings would give another report."""
 
 NOTICE = (
@@ -112,7 +112,7 @@ class PartReport(_Data):
     confidence: Confidence | None
     """None: not calibrated for this model, plan and domain."""
     logprob: float | None
-    """Logarithm of the probability of the answer, word by word: one of the signs of a calibration, no confidence."""
+    """Logarithm of the probability of what is found, word by word: one of the signs of a calibration, no confidence."""
     agreement: float | None = None
     """Share of answers drawn at random that conclude the same; None where none were drawn, or for free text."""
     completeness: Completeness

@@ -45,6 +45,30 @@ def farthest(features: Mapping[str, NDArray[np.float32]]) -> Choose:
     return choose
 
 
+def standing_out(features: Mapping[str, NDArray[np.float32]]) -> Choose:
+    """Those far apart in `features`, (N, d) by slide, whichever slides they are on, and those before and behind each.
+
+    What few patches show is among the first that are chosen, however many others there are; what is beside it helps to
+    tell what it is. They are up to three times as many as asked for.
+    """
+
+    def choose(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+        slides = np.repeat(np.arange(len(patches)), [len(own) for own in patches.values()])
+        rows = np.concatenate([features[slide][np.array(own)] for slide, own in patches.items()])
+        far = farthest_points(rows, budget, int(np.random.default_rng(seed).integers(len(rows))))
+        kept = np.zeros(len(rows), bool)
+        for step in (-1, 0, 1):
+            near = np.clip(far + step, 0, len(rows) - 1)
+            kept[near[slides[near] == slides[far]]] = True
+        picked = {
+            slide: tuple(int(i) for i in np.array(own)[kept[slides == number]])
+            for number, (slide, own) in enumerate(patches.items())
+        }
+        return {slide: some for slide, some in picked.items() if some}
+
+    return choose
+
+
 def strongest_of(weights: Mapping[str, NDArray[np.float32]]) -> Choose:
     """Those of the largest weight, whichever slide they are on; `weights` by slide, one for each of its patches."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import isqrt
 
@@ -36,6 +36,16 @@ class Room:
         """By patches of each slide; packing tries the same slides over and over."""
         return cache(lambda counts, tokens: self.grammar.length(uniform(counts, tokens), self.instruction))
 
+    def at(self, tokens: int) -> Room:
+        """The same for so many tokens per patch only."""
+        return replace(self, profile=self.profile.model_copy(update={"trained_tokens": (tokens,)}))
+
+    @property
+    def grids(self) -> list[int]:
+        """Trained T, smallest first; but for the smallest those only of which one patch fits."""
+        smallest, *larger = sorted(self.profile.trained_tokens)
+        return [smallest, *(t for t in larger if self.length({"": (0,)}, t) <= self.budget)]
+
     @property
     def fine_cost(self) -> int:
         """Tokens that reading one more patch fine takes at the most: it may bring another marker."""
@@ -61,11 +71,14 @@ class Room:
 
 
 def fitting(chosen: Patches, room: Room) -> Strategy:
-    """The profile's strategy; for parts that one sequence cannot hold whole, groups where the checkpoint can merge."""
+    """The profile's strategy; parts that one sequence cannot hold whole are searched by a checkpoint that answers in
+    lines, and read in groups by another one that can merge."""
     profile = room.profile
-    if profile.strategy != "joint" or profile.merge_prompt is None:
+    if profile.strategy != "joint" or holds(chosen, room, min(profile.trained_tokens)):
         return profile.strategy
-    return "joint" if holds(chosen, room, min(profile.trained_tokens)) else "groups"
+    if profile.answer == "lines":
+        return "search"
+    return "joint" if profile.merge_prompt is None else "groups"
 
 
 def holds(chosen: Patches, room: Room, tokens: int) -> bool:
@@ -101,16 +114,35 @@ def separate(chosen: Patches, room: Room) -> tuple[int, tuple[Window, ...]]:
 
 def groups(chosen: Patches, room: Room) -> tuple[int, tuple[Window, ...]]:
     """As few sequences of several slides as hold every patch, about equally many slides each, at the largest T."""
-    smallest = min(room.profile.trained_tokens)
-    grids = [t for t in room.profile.trained_tokens if t == smallest or room.length({"": (0,)}, t) <= room.budget]
+    grids = room.grids
     most = room.profile.max_slides or len(chosen)
-    fewest = len(_packed(chosen, room, smallest, most))
-    for tokens in sorted(grids, reverse=True):
+    fewest = len(_packed(chosen, room, grids[0], most))
+    for tokens in grids[::-1]:
         for slides in range(-(-len(chosen) // fewest), most + 1):
             packed = _packed(chosen, room, tokens, slides)
             if len(packed) == fewest:
                 return tokens, tuple(_window(group, room.length(group, tokens)) for group in packed)
     raise AssertionError("the smallest T packs into the fewest")
+
+
+def searched(
+    chosen: Patches, room: Room, stands_out: Choose, settings: ReportSettings
+) -> tuple[int, tuple[Window, ...], tuple[Window, ...]]:
+    """Every patch in groups at the smallest T, and what stands out in groups of its own at the largest."""
+    tokens, windows = groups(chosen, room.at(room.grids[0]))
+    most = min(settings.fine_patches, sum(map(len, chosen.values())))
+    return tokens, windows, closely(stands_out(chosen, most, settings.seed), room)
+
+
+def closely(some: Patches, room: Room) -> tuple[Window, ...]:
+    """Groups that read every patch at the largest T."""
+    _, windows = groups(some, room.at(room.grids[-1]))
+    return tuple(
+        window.model_copy(
+            update={"slides": tuple(share.model_copy(update={"fine": share.patches}) for share in window.slides)}
+        )
+        for window in windows
+    )
 
 
 def fine_tokens(profile: Profile) -> int:

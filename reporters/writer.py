@@ -33,7 +33,7 @@ class Draft:
         text: as decoded, special tokens removed.
         ids: (n,) generated tokens, without the one that ends an answer.
         ends: (n,) characters of `text` that stand after each generated token.
-        logprob: of the whole answer, its end included.
+        logprobs: (n,) logarithm of the probability of each generated token.
         attention: (n, patches) share of the global layers' attention that each token paid to each patch when
             it was chosen, heads and layers averaged; None when the checkpoint has no global layer.
         truncated: the longest allowed text was reached before its end.
@@ -43,10 +43,20 @@ class Draft:
     text: str
     ids: NDArray[np.int64]
     ends: NDArray[np.int64]
-    logprob: float
+    logprobs: NDArray[np.float32]
     attention: NDArray[np.float32] | None
     truncated: bool
     samples: tuple[str, ...] = ()
+
+    @property
+    def logprob(self) -> float:
+        """Of the whole text."""
+        return float(self.logprobs.sum())
+
+    def words(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """(n,) which generated tokens write any of `text[start:stop]`."""
+        starts = np.concatenate([[0], self.ends[:-1]])
+        return np.asarray((self.ends > start) & (starts < stop))
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -159,7 +169,7 @@ class Writer:
             text=self._text(answer.ids),
             ids=np.array(answer.ids, np.int64),
             ends=np.array([len(self._text(answer.ids[: k + 1])) for k in range(len(answer.ids))]),
-            logprob=answer.logprob,
+            logprobs=np.array(answer.logprobs, np.float32),
             attention=np.stack(answer.rows) if answer.rows else None,
             truncated=answer.truncated,
             samples=tuple(drawn),
@@ -169,9 +179,10 @@ class Writer:
         self, sequence: Sequence, memory: Memory, most: int, choose: _Choose, look: _Look | None = None
     ) -> _Answer:
         """Word by word behind a sequence that is in memory but for its last token."""
-        token, logprob = int(sequence.ids[-1]), 0.0
+        token = int(sequence.ids[-1])
         outline = Outline(self.tokenizer, self._ends, sequence.numbers if self.profile.answer == "lines" else ())
         ids: list[int] = []
+        logprobs: list[float] = []
         rows: list[NDArray[np.float32]] = []
         for _ in range(most):
             given = torch.tensor([[token]], device=self.device)
@@ -180,13 +191,13 @@ class Writer:
             likely = step.logits[0, -1].float().log_softmax(-1)
             token = choose(outline.ruled(likely))
             outline.written(token)
-            logprob += float(likely[token])
             if token in self._ends:
-                return _Answer(ids, logprob, rows, truncated=False)
+                return _Answer(ids, logprobs, rows, truncated=False)
             ids.append(token)
+            logprobs.append(float(likely[token]))
             if look:
                 rows.append(look(step.attentions))
-        return _Answer(ids, logprob, rows, truncated=True)
+        return _Answer(ids, logprobs, rows, truncated=True)
 
     @torch.inference_mode()
     def logprobs(self, sequence: Sequence, tokens: ReadTokens | None, answer: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -213,10 +224,10 @@ class Writer:
 
 @dataclass(frozen=True)
 class _Answer:
-    """Tokens without the one that ends them, how likely all were, and where each looked."""
+    """Tokens without the one that ends them, how likely each was, and where each looked."""
 
     ids: list[int]
-    logprob: float
+    logprobs: list[float]
     rows: list[NDArray[np.float32]]
     truncated: bool
 

@@ -131,6 +131,7 @@ class Model:
         left_out: Mapping[str, Collection[int]] = MappingProxyType({}),
         choose: Choose = at_random,
         novel: Choose = at_random,
+        stands_out: Choose = at_random,
     ) -> PartPlan:
         """How this checkpoint would read a part whose slides hold so many patches; see `make_plan`.
 
@@ -156,6 +157,7 @@ class Model:
             left_out,
             choose,
             novel,
+            stands_out,
         )
         tokens = plan.longest + settings.report.max_new_tokens
         if (times := self._stretch()) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reporters.answers import PartDraft
-from reporters.confidence import PHANTOM_DOMAIN, Circumstances, Signs
+from reporters.confidence import PHANTOM_DOMAIN, SIGNS, Circumstances, Signs
 from reporters.plan import PartPlan
 from reporters.schema import Confidence
 from tilers.tile import ALGORITHM as TILING
@@ -44,13 +44,15 @@ def _circumstances(plan: PartPlan, samples: int, work: Work) -> Circumstances | 
     """What a calibration must have been made for; None where none could be."""
     # no calibration tells which patches were fine, how long sequences were, or of what power slides were not
     tile = work.settings.tile
-    otherwise = (plan.strategy == "mixed", work.settings.model.context_tokens, tile.force_mpp, tile.allow_upsampling)
+    some_fine = plan.strategy in ("mixed", "search")
+    otherwise = (some_fine, work.settings.model.context_tokens, tile.force_mpp, tile.allow_upsampling)
     phantom = all(store.facts.phantom for store in work.stores.values())
     domain = PHANTOM_DOMAIN if phantom else work.settings.report.domain
     if any(otherwise) or domain is None:
         return None
     return Circumstances(
         revision=str(work.model.revision),
+        signs=SIGNS,
         dtype=work.model.dtype,
         tiling=TILING,
         plan=plan.strategy,

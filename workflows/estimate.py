@@ -43,7 +43,8 @@ class CaseEstimate:
         case, slides: which.
         plans: how its parts would be read, in words.
         tokens: of all sequences.
-        answers: are written, one per window and one more where they are merged, or a window is looked at again.
+        answers: are written, one per window and one more where they are merged, or a window is looked at again; slides
+            that a search will read by themselves are not known.
         to_encode: patches whose tokens are not there yet.
         to_store: those tokens.
     """
@@ -111,10 +112,11 @@ def _case(case: Case, settings: RunSettings, model: Model, out: Path) -> CaseEst
             continue
         plans.append(
             f"{part.title}: {plan.strategy}, {plan.patches_read} of {plan.patches_found} patches, "
-            f"{len(plan.windows)} window(s), {plan.tokens_per_patch} token(s) per patch, {plan.tokens:,} tokens"
+            f"{len(plan.sequences)} window(s), {plan.tokens_per_patch} token(s) per patch, {plan.tokens:,} tokens"
         )
         tokens += plan.tokens
-        answers += len(plan.windows) + (len(plan.windows) > 1) + bool(plan.second_look)
+        merged = plan.strategy != "search" and len(plan.windows) > 1
+        answers += len(plan.sequences) + merged + bool(plan.second_look)
         new = sum(s.patches for s in mine.values() if s.patches and not _is_encoded(s, plan.finest, work))
         to_encode += new
         to_store += new * plan.finest

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reporters.answers import PartDraft
 from reporters.draft import draft_part
@@ -21,7 +22,7 @@ from reporters.plan import PartPlan
 from reporters.render import render_html, render_text, take_pictures
 from reporters.report import completeness_of, make_report
 from reporters.schema import ALGORITHM, SCHEMA, Provenance, Report, Run
-from reporters.selection import Choose, Patches, at_random, farthest
+from reporters.selection import Choose, Patches, at_random, farthest, standing_out
 from reporters.strategies import fine_tokens
 from workflows.confidence import confidence_in, samples_for
 from wsi_pipeline.cases import Part
@@ -94,21 +95,27 @@ def _plan(part: Part, work: Work) -> PlannedPart:
     return part, plan, None
 
 
-def _choosers(stores: Mapping[str, PatchStore], work: Work) -> tuple[Choose, Choose]:
-    """How `--max-patches` and `--fine-patches` are chosen; where tokens decide, every patch is encoded when asked."""
+def _choosers(stores: Mapping[str, PatchStore], work: Work) -> tuple[Choose, Choose, Choose]:
+    """How `--max-patches` and `--fine-patches` are chosen, and what stands out; where tokens decide, every patch is
+    encoded when asked."""
     settings = work.settings.report
 
     @cache  # a plan asks again when not all fit
-    def by_tokens() -> Choose:
+    def tokens(grid: int) -> dict[str, NDArray[np.float32]]:
+        return {s: _tokens(s, grid, work).read(0, len(store), 1)[:, 0] for s, store in stores.items()}
+
+    def novel(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
         assert work.model.profile
         # the store that the plan will need serves both
         grid = fine_tokens(work.model.profile) if settings.plan == "mixed" else 1
-        return farthest({s: _tokens(s, grid, work).read(0, len(store), 1)[:, 0] for s, store in stores.items()})
+        return farthest(tokens(grid))(patches, budget, seed)
 
-    def novel(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
-        return by_tokens()(patches, budget, seed)
+    def stands_out(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+        assert work.model.profile
+        grid = settings.tokens_per_patch or max(work.model.profile.trained_tokens)
+        return standing_out(tokens(grid))(patches, budget, seed)
 
-    return at_random if settings.select == "random" else novel, novel
+    return at_random if settings.select == "random" else novel, novel, stands_out
 
 
 def _objectionable(store: PatchStore, unwanted: Sequence[Objection]) -> frozenset[int]:

@@ -74,12 +74,13 @@ class ModelSettings(Settings):
 class ReportSettings(Settings):
     """Tokens to report."""
 
-    plan: Literal["auto", "windows", "joint", "groups", "mixed"] = "auto"
+    plan: Literal["auto", "windows", "joint", "groups", "mixed", "search"] = "auto"
     """How patches are shared out over contexts; auto follows the checkpoint's profile."""
     tokens_per_patch: Annotated[int, Field(ge=1)] | None = None
     """One of those the checkpoint was trained with; default the largest that fits. Refused with a mixed plan."""
     fine_patches: Annotated[int, Field(ge=1)] = 64
-    """How many patches a mixed plan reads at the largest number of tokens; all others get the smallest."""
+    """How many patches a mixed plan reads at the largest number of tokens, where all others get the smallest; of a
+    search, how many stand out."""
     zoom: Literal["evidence", "novelty"] = "evidence"
     """Which patches a mixed plan reads finely: `evidence`, those that a first reading of all looked at most; `novelty`,
     those that lie far apart in tokens."""

@@ -88,11 +88,10 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     for part in report.parts:
         if part.plan:
             plan = part.plan
-            fine = sum(len(share.fine) for window in plan.windows for share in window.slides)
-            zoomed = f"{fine:,} patches at {plan.finest}, " if plan.fine_tokens_per_patch else ""
+            zoomed = f"{plan.fine:,} patches at {plan.finest}, " if plan.fine_tokens_per_patch else ""
             words = (
-                f"{plan.strategy}, {len(plan.windows)} window(s), {plan.tokens_per_patch} token(s) per patch, {zoomed}"
-                f"{plan.tokens:,} tokens; instruction sha256 {p.prompts.get(part.title, '')[:12]}"
+                f"{plan.strategy}, {len(plan.sequences)} window(s), {plan.tokens_per_patch} token(s) per patch, "
+                f"{zoomed}{plan.tokens:,} tokens; instruction sha256 {p.prompts.get(part.title, '')[:12]}"
             )
             rows.append((f"Plan, {part.title}", words))
             rows += [("Deviation", text) for text in plan.deviations]

@@ -201,6 +201,6 @@ def test_a_gpu_without_flash_attention_is_refused(gemma: Path, monkeypatch: pyte
 
 def test_a_model_too_big_is_refused_with_the_arithmetic(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = find_checkpoint(str(gemma))
-    monkeypatch.setattr("wsi_pipeline.models.checkpoint._device_bytes", lambda device: 1000)
+    monkeypatch.setattr("wsi_pipeline.models.checkpoint.free_bytes", lambda device: 1000)
     with pytest.raises(ModelError, match=r"needs .* GiB for .* parameters in float32, and cpu has 0.0 GiB free"):
         check_fits(checkpoint, "cpu", "float32")

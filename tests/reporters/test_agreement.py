@@ -43,7 +43,7 @@ def test_samples_come_as_often_as_they_are_likely_and_again_by_their_seed(writer
 
 def said(text: str, *samples: str) -> Draft:
     none = np.zeros(0, np.int64)
-    return Draft(text, none, none, -1.0, None, False, samples)
+    return Draft(text, none, none, none, None, False, samples)
 
 
 ANSWER = "Slide 1: Polyp\nSlide 2: Benign\nColon, biopsy;\n- Polyp; focal; slide 1"

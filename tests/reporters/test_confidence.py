@@ -13,7 +13,7 @@ from reporters.training.calibration import fit_calibration
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
 
-NOW = Circumstances(revision="r1", dtype="float32", tiling=11, plan="joint", samples=4, domain="phantom")
+NOW = Circumstances(revision="r1", signs=2, dtype="float32", tiling=11, plan="joint", samples=4, domain="phantom")
 SURE, UNSURE = Signs(-0.02, 1.0, points=True), Signs(-1.5, 0.25, points=False)
 
 
@@ -41,7 +41,7 @@ def test_below_the_threshold_it_abstains() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"revision": "r2"}, {"dtype": "bfloat16"}, {"tiling": 12}, {"plan": "windows"}, {"samples": 8},
+        {"revision": "r2"}, {"signs": 1}, {"dtype": "bfloat16"}, {"tiling": 12}, {"plan": "windows"}, {"samples": 8},
         {"deviations": ("slides not told apart by markers",)}, {"domain": "our laboratory"},
     ],
 )  # fmt: skip

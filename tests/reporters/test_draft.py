@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from reporters.draft import draft_part, window_tokens
+from reporters.draft import draft_part
 from reporters.instructions import instruction_for
 from reporters.plan import PartPlan, SlideShare, Window
 from reporters.planning import make_plan
+from reporters.reading import window_tokens
 from reporters.sequence import Grammar
 from tests.reporters.letters import Letters
 from tests.reporters.told import PROFILE, Told, drafted, stored

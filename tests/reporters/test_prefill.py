@@ -176,7 +176,7 @@ def test_an_input_that_this_machine_cannot_hold_is_refused_before_loading(
     model = Model(ModelSettings(name=str(gemma)))
     assert model.checkpoint
     weights = BYTES[resolve_dtype("auto", pick_device())] * model.checkpoint.parameters
-    monkeypatch.setattr("wsi_pipeline.models.checkpoint._device_bytes", lambda _: weights + 300_000)
+    monkeypatch.setattr("wsi_pipeline.models.checkpoint.free_bytes", lambda _: weights + 300_000)
     assert model.plan(Part(None, ()), {"s": 3}, RunSettings(report=ReportSettings(max_new_tokens=10)))
     with pytest.raises(ModelError, match=r"GiB for the keys and values of [\d,]+ tokens beside .* GiB of weights"):
         model.plan(Part(None, ()), {"s": 500}, RunSettings())

@@ -146,13 +146,14 @@ PLACES = [PatchPlace("s", i, 100 * i, 0, 768.0, (0.0, 0.0)) for i in range(3)]
 
 def test_evidence_is_where_the_words_of_the_sentence_looked() -> None:
     attention = np.array([[0.1, 0, 0], [0, 0.3, 0.1], [0, 0.5, 0.1]], np.float32)
-    draft = Draft("A. Bc d", np.zeros(3, np.int64), np.array([2, 5, 7]), 0.0, attention, False)
+    draft = Draft("A. Bc d", np.zeros(3, np.int64), np.array([2, 5, 7]), np.zeros(3), attention, False)
     first, second = attended(draft, Span("Bc d", 3, 7), PLACES, 2)
     assert (first.patch, second.patch) == (1, 2)
     assert first.weight == pytest.approx(0.8)
     assert attended(draft, Span("A.", 0, 2), PLACES, 5)[0].weight == 1
     assert (
-        attended(Draft("A", np.zeros(1, np.int64), np.array([1]), 0.0, None, False), Span("A", 0, 1), PLACES, 2) == ()
+        attended(Draft("A", np.zeros(1, np.int64), np.array([1]), np.zeros(1), None, False), Span("A", 0, 1), PLACES, 2)
+        == ()
     )
 
 

@@ -58,7 +58,8 @@ def test_a_given_answer_is_as_likely_as_when_it_was_written(writer: Writer, patc
     draft = writer.write(sequence, tokens, 12)
     logprobs = writer.logprobs(sequence, tokens, draft.ids)
     assert logprobs.shape == (12,)
-    assert logprobs.sum() == pytest.approx(draft.logprob, rel=1e-4)
+    assert logprobs == pytest.approx(draft.logprobs, rel=1e-4, abs=1e-4)
+    assert draft.logprob == pytest.approx(float(logprobs.sum()), rel=1e-4)
 
 
 def test_the_images_are_seen(writer: Writer) -> None:

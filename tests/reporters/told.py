@@ -39,7 +39,8 @@ class Told:
         weights = np.array(self.looks or np.linspace(0.1, 0.2, patches), np.float32)
         attention = np.tile(weights, (len(text), 1)) if patches else None
         drawn = tuple("" if text in self.doubted and n % 2 else text for n in range(samples))
-        return Draft(text, np.zeros(len(text), np.int64), np.arange(1, len(text) + 1), -0.5, attention, False, drawn)
+        ids, ends = np.zeros(len(text), np.int64), np.arange(1, len(text) + 1)
+        return Draft(text, ids, ends, np.full(len(text), -0.5 / max(1, len(text))), attention, False, drawn)
 
 
 def stored(names):  # type: ignore[no-untyped-def]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import wsi_pipeline as wp
-from reporters.confidence import Calibration
+from reporters.confidence import SIGNS, Calibration
 from reporters.schema import Report
 from tests.benchmarks import run_benchmark
 from tilers.tile import ALGORITHM
@@ -34,7 +34,7 @@ def report_of(out: Path, cases: Path, checkpoint: Path) -> tuple[Report, str, st
 def put(checkpoint: Path, threshold: float, **changes: object) -> None:
     circumstances = {
         "revision": find_checkpoint(str(checkpoint)).revision, "dtype": "float32", "tiling": ALGORITHM, "plan": "joint",
-        "samples": 2, "domain": "phantom",
+        "samples": 2, "domain": "phantom", "signs": SIGNS,
     }  # fmt: skip
     made = Calibration.model_validate(
         {

@@ -105,7 +105,7 @@ def test_a_composed_case_reads_the_same_from_files(tmp_path: Path) -> None:
 
 def test_forty_thousand_patches_are_one_sequence_of_the_long_checkpoint_and_nine_of_the_other() -> None:
     patches = {f"s{n:02d}": 800 for n in range(50)}
-    for name, strategy, sequences in (("phantom-long", "joint", 1), ("phantom", "groups", 9)):
+    for name, strategy, sequences in (("phantom-long", "joint", 1), ("phantom", "search", 9)):
         plan = Model(ModelSettings(name=name)).plan(Part(None, ()), patches, RunSettings())
         assert (plan.strategy, plan.tokens_per_patch, len(plan.windows)) == (strategy, 1, sequences)
         assert plan.patches_read == plan.patches_found == 40_000

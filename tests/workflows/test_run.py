@@ -138,6 +138,28 @@ def test_a_mixed_plan_reads_every_patch_and_some_finer(
     assert "mixed" in describe(estimate(cases, given, tmp_path / "elsewhere"))
 
 
+def test_a_search_reads_every_patch_and_confirms_what_it_finds(phantom_cases: Path, tmp_path: Path) -> None:
+    cases = [case for case in wp.find_cases(phantom_cases) if len(case.slides) > 1][:1]
+    given = gather({"model": "phantom", "plan": "search", "fine_patches": 9})
+    (outcome,) = run(cases, tmp_path, given)
+    report = wp.load_report(tmp_path / "cases" / outcome.case / str(outcome.report))
+    (part,) = report.parts
+    plan = part.plan
+    assert plan
+    assert plan.patches_read == plan.patches_found
+    assert 9 <= sum(window.patches for window in plan.close) <= 27
+    assert part.completeness.complete
+    (polyp,) = part.diagnosis
+    assert polyp.text.startswith("Tubular adenoma, low grade")
+    assert set(polyp.seen_on) == {window.names[0] for window in plan.alone} != set()
+    assert {e.slide for e in polyp.evidence} == set(polyp.seen_on)
+    assert len(part.findings) == len(cases[0].slides)
+    assert part.confidence is None
+    page = (tmp_path / "cases" / outcome.case / str(outcome.report) / "report.html").read_text()
+    assert f"search, {len(plan.sequences)} window(s), 1 token(s) per patch, {plan.fine} patches at 4" in page
+    assert "search" in describe(estimate(cases, given, tmp_path / "elsewhere"))
+
+
 @pytest.mark.parametrize("asked", [{"plan": "mixed"}, {"tokens_per_patch": 2}])
 def test_what_a_checkpoint_cannot_do_is_refused_before_tiling(
     phantom_cases: Path, gemma: Path, tmp_path: Path, asked: dict[str, object]

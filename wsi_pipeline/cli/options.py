@@ -84,7 +84,7 @@ model_options = _group(
 
 report_options = _group(
     click.option(
-        "--plan", type=click.Choice(["auto", "windows", "joint", "groups", "mixed"]),
+        "--plan", type=click.Choice(["auto", "windows", "joint", "groups", "mixed", "search"]),
         help="How patches share contexts. [auto]"),
     click.option("--tokens-per-patch", type=int, help="One the model was trained with; not for mixed. [largest]"),
     click.option("--fine-patches", type=int, help="Read at most tokens per patch by --plan mixed. [64]"),

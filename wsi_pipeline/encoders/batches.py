@@ -14,6 +14,7 @@ from torch import Tensor
 from wsi_pipeline.encoders.vision import VisionTower
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
+from wsi_pipeline.models.memory import ran_out
 from wsi_pipeline.store.patches import PatchStore
 
 BATCH = {"cuda": 32, "cpu": 16}
@@ -88,11 +89,12 @@ class Batches:
                 parts.append(self._encoded(piece, tokens_per_patch))
                 done += len(piece)
                 continue
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not ran_out(error):
+                    raise
                 if len(piece) == 1:
-                    raise ModelError(
-                        "the vision tower", "one patch does not fit the device's memory", "use a larger GPU"
-                    ) from None
+                    cause = "one patch does not fit the memory that is left"
+                    raise ModelError("the vision tower", cause, "use a larger machine") from None
             # out here the error is gone, and what its frames held with it
             batch = batch.cpu()
             torch.cuda.empty_cache()

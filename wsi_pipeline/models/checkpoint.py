@@ -10,9 +10,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from wsi_pipeline.errors import ModelError
+from wsi_pipeline.models.memory import free_bytes
 
 SHIPPED = {name: Path(__file__).parent / name for name in ("phantom", "phantom-long")}
 PHANTOM_FOLDER = SHIPPED["phantom"]
@@ -165,7 +164,7 @@ def check_fits(checkpoint: Checkpoint, device: str, dtype: str) -> None:
             "use --dtype float32 where it fits, or another GPU",
         )
     needed = checkpoint.parameters * BYTES[dtype]
-    available = _device_bytes(device)
+    available = free_bytes(device)
     if needed > available:
         raise ModelError(
             f"model {checkpoint.name!r}",
@@ -188,7 +187,7 @@ def check_room(checkpoint: Checkpoint, device: str, dtype: str, tokens: int, mem
         ModelError: needed and available bytes.
     """
     weights = checkpoint.parameters * BYTES[dtype]
-    available = _device_bytes(device)
+    available = free_bytes(device)
     if memory + (0 if loaded else weights) > available:
         raise ModelError(
             f"model {checkpoint.name!r}",
@@ -214,16 +213,6 @@ def _capability() -> tuple[int, int]:
     import torch
 
     return torch.cuda.get_device_capability()
-
-
-def _device_bytes(device: str) -> int:
-    if device == "cpu":
-        return int(psutil.virtual_memory().available)
-    import torch
-
-    free, _ = torch.cuda.mem_get_info()
-    # what PyTorch keeps for later is free, too
-    return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
 def _content_hash(folder: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reporters.confidence import PHANTOM_DOMAIN, Calibration, Circumstances, Signs
+from reporters.confidence import PHANTOM_DOMAIN, SIGNS, Calibration, Circumstances, Signs
 from reporters.schema import PartReport
 from reporters.training.calibration import fit_calibration
 from tilers.tile import ALGORITHM
@@ -145,6 +145,7 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2, keep: bool =
         [a.exact for a in answers],
         made_for=Circumstances(
             revision=find_checkpoint(model).revision,
+            signs=SIGNS,
             dtype=resolve_dtype("auto", pick_device()),
             tiling=ALGORITHM,
             plan=plans[0],

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reporters.draft import window_tokens
 from reporters.instructions import instruction_for
 from reporters.parse import parse_lines
 from reporters.plan import SlideShare, Window
+from reporters.reading import window_tokens
 from reporters.schema import PartReport
 from reporters.sequence import ReadTokens, Sequence
 from workflows.checkpoints import Model
@@ -121,8 +121,7 @@ class _Reader:
     def line(self, number: int, slide: str, without: Items[int]) -> float:
         """Log-probability of the line of that slide."""
         span = parse_lines(self._written.text).slides[number]
-        starts = np.concatenate([[0], self._written.ends[:-1]])
-        words = (self._written.ends > span.start) & (starts < span.stop)
+        words = self._written.words(span.start, span.stop)
         sequence, tokens = self._input(slide, without)
         logprobs = self._writer.logprobs(sequence, tokens, self._written.ids)
         return float(logprobs[words].sum())

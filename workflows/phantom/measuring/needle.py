@@ -11,7 +11,7 @@ from typing import Literal, cast
 import numpy as np
 
 from reporters.draft import draft_part
-from reporters.selection import at_random, farthest
+from reporters.selection import at_random, farthest, standing_out
 from workflows.checkpoints import Model
 from workflows.phantom.drawing.mosaic import write_mosaic
 from workflows.phantom.measuring.haystack import Bank, Case, Tokens
@@ -67,13 +67,14 @@ READERS: Mapping[str, Reader] = {
     "mixed, by novelty": Reader(settings={"plan": "mixed", "zoom": "novelty"}),
     "mixed, two passes": Reader(settings={"plan": "mixed", "zoom": "evidence"}),
     "windows": Reader(settings={"plan": "windows"}),
+    "groups": Reader(settings={"plan": "groups"}),
     "best single slide": Reader("each alone"),
     "a random slide": Reader("a random one"),
     "126 of one slide": Reader("a random one", {"max_patches": MEDGEMMA_PATCHES}),
     "126 shared": Reader(settings={"max_patches": MEDGEMMA_PATCHES}),
     "126 farthest": Reader(settings={"max_patches": MEDGEMMA_PATCHES, "select": "farthest"}),
 }
-"""By what the table calls them; the sixth is how single-slide models are made to speak for a case."""
+"""By what the table calls them; "best single slide" is how single-slide models are made to speak for a case."""
 
 
 def read(model: Model, case: Case, reader: Reader, seed: int) -> Reading:
@@ -101,12 +102,20 @@ def _answer(
     model: Model, tokens: Mapping[str, Tokens], settings: RunSettings, names: Sequence[str]
 ) -> tuple[Said, float, int]:
     """What is said of some slides, its log-probability, and the tokens it took."""
-    novel = farthest({s: t.mean(1) for s, t in tokens.items()})
+    features = {s: t.mean(1) for s, t in tokens.items()}
+    novel = farthest(features)
     choose = novel if settings.report.select == "farthest" else at_random
     part = Part(None, ())
-    plan = model.plan(part, {s: len(t) for s, t in tokens.items()}, settings, choose=choose, novel=novel)
+    plan = model.plan(
+        part,
+        {s: len(t) for s, t in tokens.items()},
+        settings,
+        choose=choose,
+        novel=novel,
+        stands_out=standing_out(features),
+    )
     draft = draft_part(part, plan, model.writer, _placed(tokens), _stored(tokens), settings.report)
-    return said_in_draft(draft, names), draft.logprob or -np.inf, (draft.plan or plan).tokens
+    return said_in_draft(draft, names), -np.inf if draft.logprob is None else draft.logprob, (draft.plan or plan).tokens
 
 
 _LESIONS = {lesion.text for organ in ORGANS for lesion in organ.lesions}

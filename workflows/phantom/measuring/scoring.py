@@ -44,7 +44,7 @@ NOTHING = Said(None, ())
 
 @dataclass(frozen=True)
 class Score:
-    """One reading against its truth; every field counts towards a rate.
+    """One reading against its truth.
 
     Attributes:
         reader: who read.
@@ -55,8 +55,8 @@ class Score:
         slides: for every diagnosis exactly the slides that show it are named.
         extent: the extent of every malignant diagnosis is right.
         spotless: all of these, every slide's line says what the slide shows, and nothing contradicts itself.
-        organ: the specimen is right.
-        malignant: the truth is.
+        wrong_organ: another specimen is said, with a diagnosis or without.
+        malignant, benign: the truth is malignant, or shows no lesion.
         called_benign: a malignant part is said to hold no malignant diagnosis.
         called_diseased: a part without any lesion is said to have one.
         silent: no diagnosis is said.
@@ -71,7 +71,7 @@ class Score:
     slides: bool
     extent: bool
     spotless: bool
-    organ: bool
+    wrong_organ: bool
     malignant: bool
     benign: bool
     called_benign: bool
@@ -112,7 +112,7 @@ def score(reader: str, said: Said, part: PhantomPart) -> Score:
         slides=slides,
         extent=extent,
         spotless=slides and extent and said.lines == truth.lines and not said.contradicts,
-        organ=organ,
+        wrong_organ=said.specimen not in (None, truth.specimen),
         malignant=part.malignant,
         benign=not part.findings,
         called_benign=part.malignant and bool(said.findings) and not malignant & set(said.diagnoses),
@@ -155,7 +155,7 @@ def rates(scores: Iterable[Score]) -> dict[str, Rate]:
     """Of every measure. Malignant parts called benign are of malignant ones, benign called diseased of benign ones.
 
     Whoever calls everything benign is exact on benign parts: `exact, diseased` is of the others. An organ is wrong
-    where another one is said; silence is told apart.
+    where another one is said, whether or not a diagnosis follows.
     """
     rows = list(scores)
     return {
@@ -165,7 +165,7 @@ def rates(scores: Iterable[Score]) -> dict[str, Rate]:
         "slides": _rate([s.slides for s in rows]),
         "extent": _rate([s.extent for s in rows]),
         "spotless": _rate([s.spotless for s in rows]),
-        "organ wrong": _rate([not s.organ and not s.silent for s in rows]),
+        "organ wrong": _rate([s.wrong_organ for s in rows]),
         "malignant called benign": _rate([s.called_benign for s in rows if s.malignant]),
         "benign called diseased": _rate([s.called_diseased for s in rows if s.benign]),
         "silent": _rate([s.silent for s in rows]),

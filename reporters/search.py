@@ -1,0 +1,194 @@
+"""A part of more patches than one sequence holds: all of it from afar, what stands out closely, and slides on which
+something is named so once more by themselves.
+
+From afar a lesion of one patch is lost among thousands, and close to, a patch that is merely odd is taken for one. What
+stands out holds the first (`selection.standing_out`), and reading a slide by itself tells it from the second: what
+is there is named again, coarse and fine, and what was only odd among others is not. What is seen closely may be seen on
+further slides from afar; what is seen from afar alone is a remark (decision 20).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reporters.agreement import agreement, of_all
+from reporters.answers import PartDraft, from_lines, inherited
+from reporters.evidence import in_turn
+from reporters.plan import SlideShare, Window
+from reporters.planning import room_for
+from reporters.reading import PartReader
+from reporters.schema import Finding, Sentence
+from reporters.strategies import closely, groups
+from reporters.writer import Draft
+
+_LOOKED_AT = 4
+"""Patches per line of the look from afar that are read again, with those beside them."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A window that was read, and what it says."""
+
+    window: Window
+    written: Draft
+    draft: PartDraft
+
+    def named(self) -> Iterable[tuple[str, SlideShare]]:
+        """What is said to be on single slides, and which of their patches say so."""
+        for said in self.draft.diagnosis:
+            for share in self.window.slides:
+                if share.slide in said.seen_on:
+                    yield _name(said.text), share
+
+    def line(self, slide: str) -> Finding | None:
+        """What it says of a slide."""
+        return next((finding for finding in self.draft.findings if finding.slides == (slide,)), None)
+
+
+def draft_searched(reader: PartReader) -> PartDraft:
+    """Read a search's windows, and by themselves the slides on which something is named; what is confirmed counts."""
+    first, close = _looks(reader, reader.plan.windows), _looks(reader, reader.plan.close)
+    again = _patches_to_confirm(first, close)
+    alone = _looks(reader.changed(samples=0), _windows_alone(reader, again))
+    opinions = {slide: [look for look in alone if look.window.names == (slide,)] for slide in again}
+    confirmed = {slide: _agreed(looks) for slide, looks in opinions.items()}
+    every = [*first, *close, *alone]
+    slides = list(dict.fromkeys(name for look in first for name in look.window.names))
+    findings = _findings(slides, [*alone[::-1], *close, *first], first, reader.settings.evidence_patches)
+    silent = sum(not look.draft.diagnosis for look in every)
+    reason = None
+    diagnosis = _diagnosis(slides, confirmed, every, findings, reader.settings.evidence_patches)
+    if silent:
+        reason = f"no conclusion was written about {silent} of {len(every)} sequences; what was written is listed below"
+    elif not diagnosis:
+        reason = "nothing that was named on a slide was named again when the slide was read by itself; see below"
+    return PartDraft(
+        () if silent else diagnosis,
+        reason,
+        _commonest(look.draft.specimen for look in every),
+        tuple(findings.values()),
+        remarks=_unconfirmed(close, first, confirmed),
+        unparsed=tuple(text for look in every for text in look.draft.unparsed),
+        logprob=sum(look.draft.logprob or 0.0 for look in every),
+        agreement=of_all(agreement(look.written) for look in (*first, *close)),
+        plan=reader.plan.model_copy(update={"alone": tuple(look.window for look in alone)}),
+        truncated=any(look.draft.truncated for look in every),
+    )
+
+
+def _looks(reader: PartReader, windows: Sequence[Window]) -> list[_Look]:
+    most = max(_LOOKED_AT, reader.settings.evidence_patches)
+    return [
+        _Look(window, written, from_lines(written, places, window, most))
+        for window, (written, places) in zip(windows, reader.read(windows), strict=True)
+    ]
+
+
+def _patches_to_confirm(first: Sequence[_Look], close: Sequence[_Look]) -> dict[str, tuple[int, ...]]:
+    """By slide on which something is named closely, or the same from afar: its patches in the close look, and those
+    that the look from afar looked at most, with those beside them."""
+    wanted: dict[str, set[int]] = {}
+    for look in close:
+        for _, share in look.named():
+            wanted.setdefault(share.slide, set()).update(share.patches)
+    closely_named = {name for look in close for name, _ in look.named()}
+    for look in first:
+        for name, share in look.named():
+            if name not in closely_named:
+                continue
+            line = look.line(share.slide)
+            looked = {e.patch for s in line.sentences for e in s.evidence[:_LOOKED_AT]} if line else set()
+            at = [i for i, patch in enumerate(share.patches) if patch in looked]
+            beside = {share.patches[i] for n in at for i in range(max(0, n - 1), min(n + 2, len(share.patches)))}
+            wanted.setdefault(share.slide, set()).update(beside or share.patches)
+            for near in close:
+                wanted[share.slide].update(p for s in near.window.slides if s.slide == share.slide for p in s.patches)
+    order = {slide: [p for look in first for s in look.window.slides if s.slide == slide for p in s.patches]
+             for slide in wanted}  # fmt: skip
+    return {slide: tuple(p for p in order[slide] if p in some) for slide, some in wanted.items()}
+
+
+def _windows_alone(reader: PartReader, patches: Mapping[str, Sequence[int]]) -> list[Window]:
+    """Of each slide by itself, coarse and then fine."""
+    room = room_for(reader.writer.profile, reader.writer.grammar, reader.instruction, reader.settings)
+    windows: list[Window] = []
+    for slide, some in patches.items():
+        if len(room.grids) > 1:
+            windows += groups({slide: some}, room.at(room.grids[0]))[1]
+        windows += closely({slide: some}, room)
+    return windows
+
+
+def _agreed(looks: Sequence[_Look]) -> frozenset[str]:
+    """What both the coarse and the fine windows of a slide name."""
+    by_grain: dict[bool, set[str]] = {}
+    for look in looks:
+        fine = any(share.fine for share in look.window.slides)
+        by_grain.setdefault(fine, set()).update(name for name, _ in look.named())
+    return frozenset(set.intersection(*by_grain.values())) if by_grain else frozenset()
+
+
+def _findings(slides: Sequence[str], looks: Sequence[_Look], first: Sequence[_Look], most: int) -> dict[str, Finding]:
+    """By slide what is said of it: by itself if it was read so, else closely, else from afar."""
+    found: dict[str, Finding] = {}
+    for number, slide in enumerate(slides, 1):
+        line = next((line for look in looks if (line := look.line(slide))), None)
+        if line is not None:
+            patches = sum(len(s.patches) for look in first for s in look.window.slides if s.slide == slide)
+            sentences = tuple(s.model_copy(update={"evidence": s.evidence[:most]}) for s in line.sentences)
+            found[slide] = line.model_copy(update={"id": f"F{number}", "patches": patches, "sentences": sentences})
+    return found
+
+
+def _diagnosis(
+    slides: Sequence[str],
+    confirmed: Mapping[str, frozenset[str]],
+    looks: Sequence[_Look],
+    findings: Mapping[str, Finding],
+    most: int,
+) -> tuple[Sentence, ...]:
+    """What is confirmed on any slide; where nothing is, what is said most often without naming any."""
+    told = list(dict.fromkeys(name for look in looks[::-1] for name, _ in look.named()))
+    diagnosis = []
+    for name in told:
+        shown = tuple(slide for slide in slides if name in confirmed.get(slide, ()))
+        if not shown:
+            continue
+        said = [s for look in looks for s in look.draft.diagnosis if _name(s.text) == name]
+        text = _commonest(s.text for s in said if {*s.seen_on} & {*shown}) or name
+        diagnosis.append(_resting_on(text, shown, findings, most).model_copy(update={"seen_on": shown}))
+    everywhere = _commonest(s.text for look in looks for s in look.draft.diagnosis if not s.seen_on)
+    if diagnosis or everywhere is None:
+        return tuple(diagnosis)
+    return (_resting_on(everywhere, slides, findings, most),)
+
+
+def _resting_on(text: str, slides: Sequence[str], findings: Mapping[str, Finding], most: int) -> Sentence:
+    basis = [findings[slide] for slide in slides if slide in findings]
+    evidence = in_turn([[e for s in finding.sentences for e in s.evidence] for finding in basis], most)
+    return inherited(text, evidence, tuple(finding.id for finding in basis))
+
+
+def _unconfirmed(
+    close: Sequence[_Look], first: Sequence[_Look], confirmed: Mapping[str, frozenset[str]]
+) -> tuple[str, ...]:
+    """What was named and does not count."""
+    seen: dict[tuple[str, str], str] = {}
+    for looks, words in ((close, "with others, not when it was read by itself"), (first, "from afar, not closely")):
+        for name, share in (named for look in looks for named in look.named()):
+            if name not in confirmed.get(share.slide, ()):
+                seen.setdefault((share.slide, name), words)
+    return tuple(f"{slide}: {name} was named when the slide was read {words}" for (slide, name), words in seen.items())
+
+
+def _name(text: str) -> str:
+    """A diagnosis without its extent."""
+    return text.partition(";")[0]
+
+
+def _commonest(texts: Iterable[str | None]) -> str | None:
+    """The first of those that are said most often."""
+    counted = Counter(text for text in texts if text is not None)
+    return max(counted, key=counted.__getitem__, default=None)
