@@ -1,7 +1,7 @@
 """A lesion of a few patches among very many: who finds it, who names it, and who sees one where there is none?
 
 python benchmarks/needle.py [--seed S] [--bank-seed S] [--patches N …] [--lesions K …] [--cases N] [--from-files N]
-                            [--reader R …] [--context TOKENS] [--bank FOLDER] [--json]
+                            [--plans R …] [--context TOKENS] [--bank FOLDER] [--json]
 
 Slides of the test seeds go through the real tiler and encoder once; cases are composed of their patches, up to 50
 slides each. As many cases as of every lesion size hold none: detection means nothing without its false alarms. Cases
@@ -26,7 +26,7 @@ import numpy as np
 from banks import BankOptions, bank_command
 
 from workflows.checkpoints import Model
-from workflows.phantom.measuring.haystack import compose
+from workflows.phantom.measuring.haystack import compose, least_on_a_slide
 from workflows.phantom.measuring.needle import EVERY, READERS, Reading, read, read_from_files
 from workflows.phantom.measuring.scoring import wilson
 from workflows.phantom.pathology import ORGANS
@@ -67,7 +67,7 @@ class FromFiles:
 @click.option("--from-files", default=0, show_default=True, help="Of these so many are read from slide files, too.")
 @click.option("--model", default="phantom", show_default=True)
 @click.option("--context", type=int, help="Tokens of a sequence at the most. [what the model is made for]")
-@click.option("--reader", "readers", multiple=True, type=click.Choice(list(READERS)), help="Only these. [all]")
+@click.option("--plans", "readers", multiple=True, type=click.Choice(list(READERS)), help="Only these. [all]")
 @bank_command
 @click.option("--json", "as_json", is_flag=True)
 def main(
@@ -75,6 +75,9 @@ def main(
     context: int | None, readers: tuple[str, ...], bank: BankOptions, as_json: bool,
 ) -> None:  # fmt: skip
     """Compose, read, print."""
+    for size, lesion in itertools.product(sizes, lesions):
+        if least_on_a_slide(size) < lesion:
+            raise click.BadParameter(f"a slide of {size} patches in all has no room for a lesion of {lesion}")
     settings = ModelSettings(name=model, context_tokens=context)
     loaded = Model(settings)
     rows: list[Row] = []

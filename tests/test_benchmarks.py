@@ -27,3 +27,6 @@ def test_evidence_of_one_part_is_measured_on_its_line() -> None:
     assert "1 parts of 6 to 12 slides" in told
     assert re.search(r"\n[1-9] lines name a lesion rightly", told)
     assert re.search(r"all: first patch in the lesion \d\.\d{3}", told)
+    falls = re.search(r"falls by (\S+) without the evidence and by (\S+) without as many random patches", told)
+    assert falls
+    assert float(falls[1]) > float(falls[2])

@@ -151,7 +151,18 @@ def test_tokens_are_read_chunk_by_chunk(writer: Writer) -> None:
     assert max(asked) <= 6
 
 
-def test_a_chunk_without_memory_is_read_in_halves(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+    ],
+)
+def test_a_chunk_without_memory_is_read_in_halves(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
     sequence = writer.grammar.sequence(uniform([90], 4), "Describe.")
     features, config = in_memory(rows(90, 4)), writer.model.config.text_config
     wanted = prefill(writer.model, sequence, features, Memory(config, len(sequence.ids)), 150)
@@ -161,13 +172,26 @@ def test_a_chunk_without_memory_is_read_in_halves(writer: Writer, monkeypatch: p
         out = forward(*args, **kwargs)
         tried.append(kwargs["input_ids"].shape[1])
         if tried[-1] > 100:
-            raise torch.OutOfMemoryError("CUDA out of memory")  # after layers were written to
+            raise error  # after layers were written to
         return out
 
     monkeypatch.setattr(writer.model, "forward", scarce)
     found = prefill(writer.model, sequence, features, Memory(config, len(sequence.ids)), 400)
     assert max(tried) > 100
     assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence = writer.grammar.sequence(uniform([9], 4), "Describe.")
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(writer.model, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        prefill(
+            writer.model, sequence, in_memory(rows(9, 4)), Memory(writer.model.config.text_config, len(sequence.ids))
+        )
 
 
 def test_an_input_that_this_machine_cannot_hold_is_refused_before_loading(

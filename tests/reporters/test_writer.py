@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import Gemma3ForConditionalGeneration
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from reporters.positions import stretch, stretched
 from reporters.sequence import Sequence, in_memory, uniform
 from reporters.writer import Writer
 from wsi_pipeline.errors import ModelError
@@ -82,6 +83,15 @@ def test_attention_is_a_share_per_patch_and_word(writer: Writer) -> None:
 def test_text_only_needs_no_features(writer: Writer) -> None:
     draft = writer.write(writer.grammar.text_only("Merge."), None, 5)
     assert draft.attention is None
+
+
+def test_positions_that_are_scaled_in_another_way_are_not_stretched(gemma_with_positions: Path) -> None:
+    config = Gemma3Config.from_pretrained(gemma_with_positions)
+    text = config.text_config
+    text.rope_parameters["full_attention"] |= {"rope_type": "yarn", "factor": 4.0}
+    assert stretch(text, text.max_position_embeddings) == 1.0
+    with pytest.raises(ModelError, match="scaled by 'yarn' already"):
+        stretched(config, 2 * text.max_position_embeddings)
 
 
 def test_only_positions_beyond_the_checkpoints_are_stretched(gemma_with_positions: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reporters.confidence import Calibration
+from reporters.confidence import SIGNS, Calibration
 from tests.workflows.conftest import SMALL
 from tilers.tile import ALGORITHM
 from workflows.checkpoints import Model
@@ -21,6 +21,7 @@ from workflows.phantom.measuring.shortcuts import KINDS, right_diagnosis, said_b
 from workflows.phantom.measuring.single_slides import encoded
 from workflows.phantom.pathology import ORGANS
 from wsi_pipeline.models import find_checkpoint
+from wsi_pipeline.models.checkpoint import SHIPPED
 from wsi_pipeline.settings import ModelSettings
 from wsi_pipeline.store.patches import PatchStore
 
@@ -42,7 +43,9 @@ def test_a_perfect_reader_scores_and_errors_are_told_apart() -> None:
     benign = Said(truth.specimen, ((part.organ.benign.text, "", ()),))
     assert score("x", benign, part).called_benign
     assert not score("x", Said(truth.specimen, ((text, extent, (9,)),)), part).slides
-    assert not score("x", Said("Colon, biopsy", truth.findings), part).organ
+    assert score("x", Said("Colon, biopsy", truth.findings), part).wrong_organ
+    assert score("x", Said("Colon, biopsy", (), abstained=True), part).wrong_organ
+    assert not score("x", Said(truth.specimen, ()), part).wrong_organ
     (well,) = draw_case(1, "test", slides=1, organ="Colon", diagnosis="No pathologic change").parts
     assert score("x", Said("Colon, biopsy", (("Hyperplastic polyp", "", (1,)),)), well).called_diseased
 
@@ -50,7 +53,7 @@ def test_a_perfect_reader_scores_and_errors_are_told_apart() -> None:
 def test_no_report_is_a_wrong_report() -> None:
     missing = score("x", NOTHING, draw_case(1, "test", slides=1).parts[0])
     assert not missing.exact
-    assert not missing.organ
+    assert not missing.wrong_organ
     assert missing.silent
     assert rates([missing])["organ wrong"].hits == 0
     found = rates([missing])["exact"]
@@ -103,13 +106,19 @@ def test_the_benchmark_reads_a_case_from_files(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_the_shipped_checkpoint_is_small_and_its_calibration_its_own() -> None:
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_checkpoints_are_small(name: str) -> None:
+    folder = resources.files("wsi_pipeline") / "models" / name
+    assert 1e6 < sum(len(file.read_bytes()) for file in folder.iterdir() if file.is_file()) < 10e6
+
+
+def test_the_shipped_calibration_is_its_checkpoints_own() -> None:
     shipped = find_checkpoint("phantom")
     folder = resources.files("wsi_pipeline") / "models" / "phantom"
-    assert sum(len(file.read_bytes()) for file in folder.iterdir() if file.is_file()) < 10e6
     calibration = Calibration.model_validate_json((folder / "wsi_calibration.json").read_text())
     made_for = calibration.made_for
-    assert (made_for.revision, made_for.tiling) == (shipped.revision, ALGORITHM), "calibrate it again"
+    now = (shipped.revision, ALGORITHM, SIGNS)
+    assert (made_for.revision, made_for.tiling, made_for.signs) == now, "calibrate it again"
 
 
 def test_slides_may_be_renamed_and_come_in_another_order(tmp_path: Path) -> None:

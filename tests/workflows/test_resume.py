@@ -228,6 +228,20 @@ def test_the_farthest_patches_are_chosen_by_tokens_of_all(phantom_cases: Path, t
     assert other["parts"][0]["plan"]["windows"] != part["plan"]["windows"]
 
 
+def test_tokens_of_another_revision_are_refused_by_name(phantom_cases: Path, copy: Path) -> None:
+    case = wp.find_cases(phantom_cases)[-1]
+    folder = CaseFolder(copy, case.id)
+    (tokens,) = folder.path.glob("slides/*/tokens-*.zarr")
+    known = (tokens / "zarr.json").read_text()
+    (tokens / "zarr.json").write_text(known.replace(TokenStore(tokens).facts.revision, "local-0000000000000000"))
+    assert TokenStore(tokens).facts.revision == "local-0000000000000000"
+    shutil.rmtree(folder.reports)
+    (outcome,) = run([case], copy, PHANTOM)
+    assert outcome.status == "failed"
+    assert tokens.name in str(outcome.reason)
+    assert "another model revision" in str(outcome.reason)
+
+
 def test_half_a_token_store_is_made_again(phantom_cases: Path, copy: Path) -> None:
     case = wp.find_cases(phantom_cases)[-1]
     folder = CaseFolder(copy, case.id)

@@ -137,7 +137,7 @@ def compose(bank: Bank, rng: np.random.Generator, organ: Organ, patches: int, le
     A composed slide is as many slides of the bank, one behind the other, as it takes, each once before any comes again.
     A case without a lesion is given patches that show none, of a slide that has one, in the same way.
     """
-    count = int(np.clip(patches // _PER_SLIDE, 1, MOST_SLIDES))
+    count = _slides_of(patches)
     every = _drawn(bank.normal[organ.name], rng, patches)
     slides = [every.some(slice(part[0], part[-1] + 1)) for part in np.array_split(np.arange(patches), count)]
     lesion, given = None, bank.beside[organ.name]
@@ -152,6 +152,15 @@ def compose(bank: Bank, rng: np.random.Generator, organ: Organ, patches: int, le
     found, slide = shown.some(slice(first, first + foreign)), slides[where]
     slides[where] = _joined([slide.some(slice(0, at)), found, slide.some(slice(at + foreign, None))])
     return Case(organ, lesion, tuple(slides), where + 1 if lesion else None)
+
+
+def least_on_a_slide(patches: int) -> int:
+    """Patches of the smallest slide of a case of so many."""
+    return patches // _slides_of(patches)
+
+
+def _slides_of(patches: int) -> int:
+    return int(np.clip(patches // _PER_SLIDE, 1, MOST_SLIDES))
 
 
 def _of_one(given: Sequence[Patches], rng: np.random.Generator, patches: int, what: str) -> Patches:
