@@ -18,13 +18,23 @@ TABLES = {
     },
     "phantom-long": {"Lesions among very many patches": "needle_long.txt"},
 }
+HISTORY = {
+    "phantom": """\
+These weights were made
+over several days on two cores, cycle after cycle, not by one run of that command; the recipe says what differed in
+earlier cycles.""",
+    "phantom-long": """\
+These weights were made
+over several days, cycle after cycle, on two cores and, for the long rows, on one H200 (whose minutes are counted among
+those of the writer).""",
+}
 
 
 def page(checkpoint: str) -> str:
     """Its card as Markdown."""
     files = {heading: ROOT / "benchmarks/results" / name for heading, name in TABLES[checkpoint].items()}
     tables = {heading: file.read_text() for heading, file in files.items()}
-    return model_card(json.loads((SHIPPED[checkpoint] / FIGURES).read_text()), tables)
+    return model_card(json.loads((SHIPPED[checkpoint] / FIGURES).read_text()), tables, HISTORY[checkpoint])
 
 
 if __name__ == "__main__":

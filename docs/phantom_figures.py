@@ -44,16 +44,19 @@ def atlas() -> Image.Image:
 def truths() -> Image.Image:
     """Slides beside their truth: tissue grey, lesion red, distractors amber."""
     drawn = [
-        draw_case(3, "demo", slides=1, organ="Colon", diagnosis="Adenocarcinoma, moderately differentiated"),
-        draw_case(5, "demo", slides=1, organ="Breast", diagnosis="Invasive ductal carcinoma, grade 2"),
-        draw_case(7, "demo", slides=1, organ="Lymph node", diagnosis="Follicular lymphoma, low grade"),
+        draw_case(seed, "demo", slides=1, organ=organ, diagnosis=diagnosis, mpp=1.0, width_mm=3.6, height_mm=2.8)
+        for seed, organ, diagnosis in (
+            (3, "Colon", "Adenocarcinoma, moderately differentiated"),
+            (5, "Breast", "Invasive ductal carcinoma, grade 2"),
+            (7, "Lymph node", "Follicular lymphoma, low grade"),
+        )
     ]
     width, height = 600, 470
     sheet = Image.new("RGB", (2 * width + 12, len(drawn) * (height + 24)), "white")
     pen = ImageDraw.Draw(sheet)
     for row, case in enumerate(drawn):
         (part,) = case.parts
-        spec = replace(part.slides[0], mpp=1.0, width_mm=3.6, height_mm=2.8)
+        spec = part.slides[0]
         layout = lay_out(spec)
         top = row * (height + 24)
         pen.text((0, top + 3), f"{part.organ}: {part.findings[0]}", _INK, _font(14))

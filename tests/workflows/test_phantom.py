@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from workflows.phantom.drawing.scanner import draw_scanner, scan
 from workflows.phantom.drawing.slide import make_slide
 from workflows.phantom.drawing.tissue import STAIN_COLOURS, Stains, draw, match_light
 from workflows.phantom.measuring.reports import Readers, measure
-from workflows.phantom.pathology import ORGANS, Motif
+from workflows.phantom.pathology import ORGANS, Motif, organ_named
 from workflows.phantom.seeds import PARTS, SEEDS, SLIDES, Split, case_seed, require, slide_seed, split_of
 from workflows.phantom.wording import EXTENSIVE_PATCHES, FOCAL_PATCHES
 
@@ -200,6 +200,13 @@ def test_distractors_leave_lesions_to_be_seen() -> None:
     assert all(drawn.values())
 
 
+def test_textures_differ_from_slide_to_slide() -> None:
+    plain = [spec(None, seed=seed, distractors=False) for seed in range(3)]
+    maps = [paint(one, lay_out(one)).stains.maps[0] for one in plain]
+    spread = [float(np.std(m[m > 0])) for m in maps]
+    assert min(abs(a - b) / b for a, b in combinations(spread, 2)) > 1e-3
+
+
 def test_what_lies_where_is_known() -> None:
     here = spec("Adenocarcinoma, poorly differentiated", mm=0.6, seed=3)
     layout = lay_out(here)
@@ -208,10 +215,12 @@ def test_what_lies_where_is_known() -> None:
     assert not np.isin(content[layout.lesion == 0], np.arange(1, MOST)).any()
     kinds = {
         int(k)
-        for seed in range(8)
+        for seed in range(24)
         for k in np.unique(paint(spec(None, seed=seed), lay_out(spec(None, seed=seed))).content)
     }
-    assert kinds & {mimic_of(k) for k in range(1, MOST)}
-    assert kinds & {artefact(name) for name in NAMES}
+    mimics = {mimic_of(number) for number, d in enumerate(organ_named(here.organ).diagnoses) if d.mimic}
+    assert len(mimics) > 3
+    assert mimics <= kinds
+    assert {artefact(name) for name in NAMES} <= kinds
     plain = spec(None, distractors=False)
     assert not paint(plain, lay_out(plain)).content.any()

@@ -31,7 +31,15 @@ def case_seed(seed: int, split: Split) -> int:
 
 
 def slide_seed(case: int, part: int, slide: int) -> int:
-    """The seed of one slide; slides of different cases never share one."""
+    """The seed of one slide; slides of different cases never share one.
+
+    Raises:
+        ValueError: a case has no such part, or a part no such slide, with a seed of its own.
+    """
+    if not (0 <= part < PARTS and 0 <= slide < SLIDES):
+        raise ValueError(
+            f"slide {slide + 1} of part {part + 1} has no seed: there are {SLIDES} slides in {PARTS} parts"
+        )
     return (case * PARTS + part) * SLIDES + slide
 
 

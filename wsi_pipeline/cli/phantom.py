@@ -40,7 +40,7 @@ def phantom() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the cases.")
 @click.option("--cases", type=int, default=3, show_default=True, help="How many.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first case; the others follow.")
-@click.option("--slides", type=int, help="Slides per part. [1 to 12, drawn]")
+@click.option("--slides", type=click.IntRange(1), help="Slides per part. [1 to 12, drawn]")
 @click.option(
     "--parts",
     type=click.IntRange(1, 4),

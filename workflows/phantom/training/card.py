@@ -17,9 +17,8 @@ job run offline and its quality measurable.
 ## How it was made
 
 By the steps of `wsi-pipeline phantom train --out FOLDER{option}` (`workflows/phantom/training/recipe.py`
-says what differed in earlier cycles), phantom version {phantom_version}, seed {seed}, two CPU cores: pool {pool} min,
-tower {tower} min, writer {writer} min, beside slides and sheets that were there already. The shipped weights were made
-over several days, cycle after cycle, not by one run of that command.
+has all sizes), phantom version {phantom_version}, seed {seed}: pool {pool} min, tower {tower} min, writer {writer}
+min; slides and sheets that were there already took none.{history}
 
 1. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
    mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps): of patches cut anywhere
@@ -82,12 +81,13 @@ At most 50 slides. docs/long-context.md says what it reads wrongly.""",
 }
 
 
-def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = None) -> str:
+def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = None, history: str = "") -> str:
     """Markdown for the checkpoint's folder.
 
     Args:
         figures: what `train` returns.
         tables: printed benchmarks by heading.
+        history: how these very weights came about, if not by one run.
     """
     writer, long = figures["recipe"]["writer"], figures["recipe"].get("long")
     kind = _USUAL
@@ -114,6 +114,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         rows=rows,
         curve=curve,
         tables="".join(printed),
+        history=f" {history}" if history else "",
     )
 
 
