@@ -244,7 +244,8 @@ def _check_slides(plan: Strategy, chosen: Patches, profile: Profile) -> None:
 def _too_small(profile: Profile, needed: int, budget: int) -> ModelError:
     return ModelError(
         f"profile {profile.name}",
-        f"one patch takes {needed} tokens with its instruction; {budget} of the context of "
-        f"{profile.longest} are left beside the answer",
-        "lower --max-new-tokens, raise --context-tokens, or use a checkpoint with a longer context",
+        f"one patch takes {needed:,} tokens with its instruction; {max(0, budget):,} of the context of "
+        f"{profile.longest:,} are left beside the answer",
+        "shorten what the manifest says of the part, lower --max-new-tokens, raise --context-tokens, or use a "
+        "checkpoint with a longer context",
     )

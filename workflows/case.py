@@ -182,6 +182,7 @@ def _retried(work: Work, previous: CaseOutcome) -> bool:
 
 
 def _bring_up_to_date(work: Work, request: str, started: float) -> CaseOutcome:
+    check_parts(work)
     tile_case(work)
     if not any(len(store) for store in work.stores.values()):
         if any(o.status == "failed" for o in work.outcomes.values()):
@@ -196,6 +197,20 @@ def _bring_up_to_date(work: Work, request: str, started: float) -> CaseOutcome:
     outcome = _ended(work, "done" if complete else "incomplete", request, started)
     relative = str(report_folder.relative_to(work.folder.path))
     return outcome.model_copy(update={"report": relative, "diagnoses": headlines(report)})
+
+
+def check_parts(work: Work) -> None:
+    """Refuse, before anything is tiled, a part of which the checkpoint could not read one patch: its instruction alone,
+    or the answer asked for, is longer than a sequence.
+
+    Raises:
+        ModelError: the arithmetic.
+    """
+    if work.model.profile is None:
+        return
+    for part in work.case.parts:
+        if first := next((slide.id for slide in part.slides if slide.id in work.names), None):
+            work.model.plan(part, {first: 1}, work.settings)
 
 
 def tile_case(work: Work) -> None:

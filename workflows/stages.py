@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from workflows.case import Work, name_slides, tile_case, unexpected
+from workflows.case import Work, check_parts, name_slides, tile_case, unexpected
 from workflows.checkpoints import Model
 from workflows.run import check_cases
 from wsi_pipeline.cases import Case
@@ -43,6 +43,7 @@ def run_stage(last: Literal["tile", "encode"], cases: Sequence[Case], out: Path,
             with locked(folder.lock):
                 sweep_partials(folder.path)
                 name_slides(work)
+                check_parts(work)
                 tile_case(work)
                 if last == "encode":
                     from workflows.reporting import encode_case

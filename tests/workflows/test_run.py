@@ -10,10 +10,11 @@ import pytest
 import wsi_pipeline as wp
 from reporters.render import render_html, take_pictures
 from reporters.schema import Evidence, Finding, Sentence
-from tests.conftest import tissue_image
+from tests.conftest import MakeSlide, tissue_image
 from tests.workflows.conftest import PHANTOM
 from workflows.estimate import describe, estimate
 from workflows.run import exit_code, run
+from workflows.stages import run_stage
 from wsi_pipeline.errors import ModelError, StoreError, UsageError
 from wsi_pipeline.settings import ModelSettings, RunSettings, gather
 from wsi_pipeline.store.outcome import CaseOutcome
@@ -167,6 +168,28 @@ def test_what_a_checkpoint_cannot_do_is_refused_before_tiling(
     with pytest.raises(ModelError, match="trained with 4"):
         run(wp.find_cases(phantom_cases), tmp_path, gather({"model": str(gemma), **asked}))
     assert not (tmp_path / "cases").exists()
+
+
+@pytest.mark.parametrize("stage", ["report", "encode"])
+def test_what_leaves_no_room_for_a_patch_is_refused_before_tiling(
+    make_slide: MakeSlide, gemma: Path, tmp_path: Path, stage: str
+) -> None:
+    for seed, name in enumerate(("a.svs", "b.svs")):
+        make_slide(name, image=tissue_image(800, 800 + 16 * seed))
+    table = tmp_path / "cases.csv"
+    table.write_text(f"case_id,slide,context\nlong,a.svs,{'old ' * 3000}\nshort,b.svs,\n")
+    cases = wp.find_cases(manifest=table)
+    settings = gather({"model": str(gemma), "max_new_tokens": 10})
+    if stage == "report":
+        ended = {outcome.case: str(outcome.reason) for outcome in run(cases, tmp_path / "out", settings)}
+    else:
+        works = run_stage("encode", cases, tmp_path / "out", settings)
+        ended = {work.case.id: str([o.reason for o in work.outcomes.values()]) for work in works}
+    assert "one patch takes" in ended["long"]
+    assert "shorten what the manifest says of the part" in ended["long"] or stage == "encode"
+    assert "one patch" not in ended["short"]
+    assert not list((tmp_path / "out/cases/long").rglob("*.zarr"))
+    assert list((tmp_path / "out/cases/short").rglob("*.zarr"))
 
 
 def test_a_longer_context_is_said_aloud(make_slide, gemma_with_positions: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
