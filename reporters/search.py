@@ -89,25 +89,29 @@ def _looks(reader: PartReader, windows: Sequence[Window]) -> list[_Look]:
 def _patches_to_confirm(first: Sequence[_Look], close: Sequence[_Look]) -> dict[str, tuple[int, ...]]:
     """By slide on which something is named closely, or the same from afar: its patches in the close look, and those
     that the look from afar looked at most, with those beside them."""
+    closely_named = {name for look in close for name, _ in look.named()}
     wanted: dict[str, set[int]] = {}
     for look in close:
         for _, share in look.named():
-            wanted.setdefault(share.slide, set()).update(share.patches)
-    closely_named = {name for look in close for name, _ in look.named()}
+            wanted.setdefault(share.slide, set()).update(_patches(share.slide, close))
     for look in first:
         for name, share in look.named():
-            if name not in closely_named:
-                continue
-            line = look.line(share.slide)
-            looked = {e.patch for s in line.sentences for e in s.evidence[:_LOOKED_AT]} if line else set()
-            at = [i for i, patch in enumerate(share.patches) if patch in looked]
-            beside = {share.patches[i] for n in at for i in range(max(0, n - 1), min(n + 2, len(share.patches)))}
-            wanted.setdefault(share.slide, set()).update(beside or share.patches)
-            for near in close:
-                wanted[share.slide].update(p for s in near.window.slides if s.slide == share.slide for p in s.patches)
-    order = {slide: [p for look in first for s in look.window.slides if s.slide == slide for p in s.patches]
-             for slide in wanted}  # fmt: skip
-    return {slide: tuple(p for p in order[slide] if p in some) for slide, some in wanted.items()}
+            if name in closely_named:
+                seen = {*_patches(share.slide, close), *_looked_at(share, look.line(share.slide))}
+                wanted.setdefault(share.slide, set()).update(seen)
+    return {slide: tuple(p for p in _patches(slide, first) if p in some) for slide, some in wanted.items()}
+
+
+def _looked_at(share: SlideShare, line: Finding | None) -> set[int]:
+    """Patches that a line about a slide looked at most, and those beside them; all where that is not known."""
+    looked = {e.patch for s in line.sentences for e in s.evidence[:_LOOKED_AT]} if line else set()
+    at = [i for i, patch in enumerate(share.patches) if patch in looked]
+    return {patch for i in at for patch in share.patches[max(0, i - 1) : i + 2]} or set(share.patches)
+
+
+def _patches(slide: str, looks: Sequence[_Look]) -> list[int]:
+    """Those of a slide that these looks are at, in the order they are read in."""
+    return [p for look in looks for share in look.window.slides if share.slide == slide for p in share.patches]
 
 
 def _windows_alone(reader: PartReader, patches: Mapping[str, Sequence[int]]) -> list[Window]:
@@ -136,7 +140,7 @@ def _findings(slides: Sequence[str], looks: Sequence[_Look], first: Sequence[_Lo
     for number, slide in enumerate(slides, 1):
         line = next((line for look in looks if (line := look.line(slide))), None)
         if line is not None:
-            patches = sum(len(s.patches) for look in first for s in look.window.slides if s.slide == slide)
+            patches = len(_patches(slide, first))
             sentences = tuple(s.model_copy(update={"evidence": s.evidence[:most]}) for s in line.sentences)
             found[slide] = line.model_copy(update={"id": f"F{number}", "patches": patches, "sentences": sentences})
     return found
@@ -174,13 +178,15 @@ def _resting_on(text: str, slides: Sequence[str], findings: Mapping[str, Finding
 def _unconfirmed(
     close: Sequence[_Look], first: Sequence[_Look], confirmed: Mapping[str, frozenset[str]]
 ) -> tuple[str, ...]:
-    """What was named and does not count."""
-    seen: dict[tuple[str, str], str] = {}
-    for looks, words in ((close, "with others, not when it was read by itself"), (first, "from afar, not closely")):
+    """What was named and does not count; `confirmed` by slides that were read by themselves."""
+    remarks: dict[tuple[str, str], str] = {}
+    for looks, words in ((close, "with others"), (first, "from afar")):
         for name, share in (named for look in looks for named in look.named()):
             if name not in confirmed.get(share.slide, ()):
-                seen.setdefault((share.slide, name), words)
-    return tuple(f"{slide}: {name} was named when the slide was read {words}" for (slide, name), words in seen.items())
+                again = "when it was read by itself" if share.slide in confirmed else "closely"
+                remark = f"{share.slide}: {name} was named when the slide was read {words}, not {again}"
+                remarks.setdefault((share.slide, name), remark)
+    return tuple(remarks.values())
 
 
 def _name(text: str) -> str:
