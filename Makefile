@@ -29,6 +29,7 @@ $(READY): pyproject.toml constraints.txt
 docs: $(READY)
 	@$(BIN)/python docs/settings.py > docs/settings.md
 	@$(BIN)/python docs/card.py
+	@$(BIN)/python docs/needle_figure.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

@@ -46,8 +46,8 @@ def points(table: str) -> Iterator[Point]:
 
 
 def figure(table: str) -> str:
-    """Two panels as SVG, over the number of patches."""
-    rows = list(points(table))
+    """Two panels as SVG, over the number of patches; of what was printed last."""
+    rows = list(points(table.split("measured before")[0]))
     sizes = sorted({row.patches for row in rows})
     parts = []
     for number, (lesion, goal, title) in enumerate(_PANELS):

@@ -75,6 +75,20 @@ def test_the_readme_quotes_the_benchmarks() -> None:
     assert "@@" not in readme
 
 
+def test_the_needles_figure_and_table_are_what_the_benchmark_printed() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs/needle_figure.py"))
+    printed = (ROOT / "benchmarks/results/needle.txt").read_text()
+    assert (ROOT / "docs/needle.svg").read_text() == drawn["figure"](printed), "run `make docs`"
+    page = (ROOT / "docs/long-context.md").read_text().split("### Searched")[1].split("###")[0]
+    told = re.findall(
+        r"^\| ([\d,]+) \| (none|\d+) \| (.+?) \| (\d+) \| (\d\.\d+) .*?\| (\d\.\d+) \|", page, re.MULTILINE
+    )
+    assert len(told) >= 6
+    for patches, lesion, reader, cases, diseased, exact in told:
+        row = rf"^ +{patches} +[\d,]+ +{lesion}  {re.escape(reader)} +{cases} +{diseased} .* {exact} +\d"
+        assert re.search(row, printed, re.MULTILINE), (patches, lesion, reader)
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_cards_are_current(name: str) -> None:
     page = runpy.run_path(str(ROOT / "docs/card.py"))["page"]
