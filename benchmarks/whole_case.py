@@ -86,7 +86,7 @@ def main(slides: int, patches: int, model: str, workers: int, folder: Path | Non
     )
     print(machine.describe())
     print(
-        f"plan {part.plan.strategy}, {len(part.plan.windows)} sequences, {part.plan.tokens_per_patch} token(s) "
+        f"plan {part.plan.strategy}, {len(part.plan.sequences)} sequences, {part.plan.tokens_per_patch} token(s) "
         f"per patch, {part.plan.tokens:,} tokens; {part.completeness.patches_read:,} patches read"
     )
     times = [*(begun[stage] for stage in STAGES if stage in begun), ended]

@@ -22,7 +22,10 @@ _COLOURS = {
     "126 shared": "#7d8590",
     "126 of one slide": "#1b1f24",
 }
-_PANELS = (("1", 0.95, "A lesion of one patch: called diseased"), ("none", 0.05, "No lesion: called diseased"))
+_PANELS = (
+    ("1", 0.95, "A lesion of one patch: called diseased (goal 0.95)"),
+    ("none", 0.05, "No lesion: called diseased (goal 0.05)"),
+)
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 330, 240, 46, 40, 70
 
 
@@ -57,7 +60,7 @@ def figure(table: str) -> str:
         f'<text x="{_LEFT + 150 * (n % 5)}" y="{_TOP + _HEIGHT + 58}" fill="{colour}">● {reader}</text>'
         for n, (reader, colour) in enumerate(_COLOURS.items())
     ]
-    width, height = 2 * _WIDTH + _GAP + _LEFT + 20, _TOP + _HEIGHT + 75
+    width, height = 2 * _WIDTH + _GAP + _LEFT + 40, _TOP + _HEIGHT + 75
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="12">'
@@ -78,7 +81,7 @@ def _panel(rows: list[Point], sizes: list[int], goal: float, title: str, left: f
         parts.append(f'<path d="M{left} {y(share)}h{_WIDTH}" stroke="#e3e6ea"/>')
         parts.append(f'<text x="{left - 8}" y="{y(share) + 4}" text-anchor="end" fill="#59636e">{share:g}</text>')
     parts.append(f'<path d="M{left} {y(goal)}h{_WIDTH}" stroke="#2f7d32" stroke-dasharray="5 4"/>')
-    parts.append(f'<text x="{left + 2}" y="{y(goal) - 5}" fill="#2f7d32">goal {goal:g}</text>')
+    parts.append(f'<text x="{left + _WIDTH + 4}" y="{y(goal) + 4}" fill="#2f7d32">{goal:g}</text>')
     for size in sizes:
         parts.append(
             f'<text x="{x(size)}" y="{_TOP + _HEIGHT + 18}" text-anchor="middle" fill="#59636e">{size:,}</text>'

@@ -17,7 +17,7 @@ def of_findings(draft: Draft, lines: Lines) -> float:
         return draft.logprob
     found = 0.0
     for line in lines.slides.values():
-        start = draft.text.index(line.text, line.start)
+        start = draft.text.index(line.text, draft.text.index(":", line.start))
         finding = line.text.partition(";")[0]
         found += float(draft.logprobs[draft.words(start, start + len(finding))].sum())
     return found

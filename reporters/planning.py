@@ -59,7 +59,7 @@ def make_plan(
     fine = fine_tokens(profile) if strategy == "mixed" else None
     if strategy == "search":
         tokens, windows, close = searched(chosen, room, stands_out, settings)
-        fine = room.grids[-1]
+        fine = room.finest
     else:
         tokens, windows = _arranged(strategy, chosen, room, settings, choose, novel)
     look = _second_look(strategy, windows, chosen, room, settings)

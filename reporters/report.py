@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from reporters.answers import PartDraft
 from reporters.measurements import slide_report
 from reporters.plan import PartPlan
-from reporters.safety import withhold
+from reporters.safety import is_negative, withhold
 from reporters.schema import Completeness, Confidence, Finding, PartReport, Provenance, Report, Run, Sentence
 from wsi_pipeline.cases import Case, Part
 from wsi_pipeline.store.outcome import NO_TISSUE, SlideOutcome
@@ -125,7 +125,7 @@ def _part_report(part: Part, draft: PartDraft, completeness: Completeness, confi
         no_diagnosis=UNSURE if unsure else draft.no_diagnosis,
         leaning=diagnosis if unsure else (),
         findings=tuple(checked_finding(f) for f in draft.findings),
-        remarks=draft.remarks if kept else (),
+        remarks=tuple(r for r in draft.remarks if kept or not is_negative(r)),
         confidence=confidence,
         logprob=draft.logprob if draft.logprob is None else round(draft.logprob, 4),
         agreement=draft.agreement if draft.agreement is None else round(draft.agreement, 4),

@@ -51,27 +51,25 @@ def draft_searched(reader: PartReader) -> PartDraft:
     """Read a search's windows, and by themselves the slides on which something is named; what is confirmed counts."""
     first, close = _looks(reader, reader.plan.windows), _looks(reader, reader.plan.close)
     again = _patches_to_confirm(first, close)
-    alone = _looks(reader.changed(samples=0), _windows_alone(reader, again))
+    windows = _windows_alone(reader, again)
+    reader.progress.total += len(windows)
+    alone = _looks(reader.changed(samples=0), windows)
     opinions = {slide: [look for look in alone if look.window.names == (slide,)] for slide in again}
     confirmed = {slide: _agreed(looks) for slide, looks in opinions.items()}
     every = [*first, *close, *alone]
     slides = list(dict.fromkeys(name for look in first for name in look.window.names))
-    findings = _findings(slides, [*alone[::-1], *close, *first], first, reader.settings.evidence_patches)
-    silent = sum(not look.draft.diagnosis for look in every)
-    reason = None
+    findings = _findings(slides, [*alone[::-1], *close, *first], confirmed, reader.settings.evidence_patches)
     diagnosis = _diagnosis(slides, confirmed, every, findings, reader.settings.evidence_patches)
-    if silent:
-        reason = f"no conclusion was written about {silent} of {len(every)} sequences; what was written is listed below"
-    elif not diagnosis:
-        reason = "nothing that was named on a slide was named again when the slide was read by itself; see below"
+    reason = _why_not(every, opinions, diagnosis)
+    remarks = [*_unconfirmed(close, first, confirmed), *_unplaced(every, diagnosis), *_doubts(close, alone)]
     return PartDraft(
-        () if silent else diagnosis,
+        () if reason else diagnosis,
         reason,
         _commonest(look.draft.specimen for look in every),
         tuple(findings.values()),
-        remarks=_unconfirmed(close, first, confirmed),
+        remarks=tuple(dict.fromkeys(remarks)),
         unparsed=tuple(text for look in every for text in look.draft.unparsed),
-        logprob=sum(look.draft.logprob or 0.0 for look in every),
+        logprob=None if reason else sum(look.draft.logprob or 0.0 for look in every),
         agreement=of_all(agreement(look.written) for look in (*first, *close)),
         plan=reader.plan.model_copy(update={"alone": tuple(look.window for look in alone)}),
         truncated=any(look.draft.truncated for look in every),
@@ -119,31 +117,62 @@ def _windows_alone(reader: PartReader, patches: Mapping[str, Sequence[int]]) -> 
     room = room_for(reader.writer.profile, reader.writer.grammar, reader.instruction, reader.settings)
     windows: list[Window] = []
     for slide, some in patches.items():
-        if len(room.grids) > 1:
+        if room.finest != room.grids[0]:
             windows += groups({slide: some}, room.at(room.grids[0]))[1]
         windows += closely({slide: some}, room)
     return windows
 
 
-def _agreed(looks: Sequence[_Look]) -> frozenset[str]:
-    """What both the coarse and the fine windows of a slide name."""
-    by_grain: dict[bool, set[str]] = {}
+def _by_grain(looks: Sequence[_Look]) -> list[set[str]]:
+    """What the coarse, and what the fine windows of a slide name."""
+    named: dict[bool, set[str]] = {}
     for look in looks:
         fine = any(share.fine for share in look.window.slides)
-        by_grain.setdefault(fine, set()).update(name for name, _ in look.named())
-    return frozenset(set.intersection(*by_grain.values())) if by_grain else frozenset()
+        named.setdefault(fine, set()).update(name for name, _ in look.named())
+    return list(named.values())
 
 
-def _findings(slides: Sequence[str], looks: Sequence[_Look], first: Sequence[_Look], most: int) -> dict[str, Finding]:
-    """By slide what is said of it: by itself if it was read so, else closely, else from afar."""
+def _agreed(looks: Sequence[_Look]) -> frozenset[str]:
+    """What all of a slide's grains name."""
+    return frozenset(set.intersection(*_by_grain(looks)))
+
+
+def _why_not(
+    looks: Sequence[_Look], opinions: Mapping[str, Sequence[_Look]], diagnosis: Sequence[Sentence]
+) -> str | None:
+    """Why there is no diagnosis; None where there is one.
+
+    A slide that is called diseased by all that read it by itself, if by different names, is not denied.
+    """
+    silent = sum(not look.draft.diagnosis for look in looks)
+    if silent:
+        return f"no conclusion was written about {silent} of {len(looks)} sequences; what was written is listed below"
+    if any(said.seen_on for said in diagnosis):
+        return None
+    unlike = [slide for slide, own in opinions.items() if all(_by_grain(own))]
+    if unlike:
+        return f"read by itself, {', '.join(unlike)} is called diseased by different names; see below"
+    return None
+
+
+def _findings(
+    slides: Sequence[str], looks: Sequence[_Look], confirmed: Mapping[str, frozenset[str]], most: int
+) -> dict[str, Finding]:
+    """By slide what is said of it: what is confirmed, else what was said last of by itself, closely and from afar."""
     found: dict[str, Finding] = {}
     for number, slide in enumerate(slides, 1):
-        line = next((line for look in looks if (line := look.line(slide))), None)
-        if line is not None:
-            patches = len(_patches(slide, first))
-            sentences = tuple(s.model_copy(update={"evidence": s.evidence[:most]}) for s in line.sentences)
-            found[slide] = line.model_copy(update={"id": f"F{number}", "patches": patches, "sentences": sentences})
+        lines = [line for look in looks if (line := look.line(slide))]
+        sure = [line for line in lines if any(_name(s.text) in confirmed.get(slide, ()) for s in line.sentences)]
+        if lines:
+            line = (sure or lines)[0]
+            sentences = tuple(_with_evidence(s, most) for s in line.sentences)
+            found[slide] = line.model_copy(update={"id": f"F{number}", "sentences": sentences})
     return found
+
+
+def _with_evidence(sentence: Sentence, most: int) -> Sentence:
+    evidence = sentence.evidence[:most]
+    return sentence.model_copy(update={"evidence": evidence, "method": sentence.method if evidence else "none"})
 
 
 def _diagnosis(
@@ -163,7 +192,7 @@ def _diagnosis(
         said = [s for look in looks for s in look.draft.diagnosis if _name(s.text) == name]
         text = _commonest(s.text for s in said if {*s.seen_on} & {*shown}) or name
         diagnosis.append(_resting_on(text, shown, findings, most).model_copy(update={"seen_on": shown}))
-    everywhere = _commonest(s.text for look in looks for s in look.draft.diagnosis if not s.seen_on)
+    everywhere = _commonest(_everywhere(looks))
     if diagnosis or everywhere is None:
         return tuple(diagnosis)
     return (_resting_on(everywhere, slides, findings, most),)
@@ -178,15 +207,32 @@ def _resting_on(text: str, slides: Sequence[str], findings: Mapping[str, Finding
 def _unconfirmed(
     close: Sequence[_Look], first: Sequence[_Look], confirmed: Mapping[str, frozenset[str]]
 ) -> tuple[str, ...]:
-    """What was named and does not count; `confirmed` by slides that were read by themselves."""
+    """What was named and does not count."""
     remarks: dict[tuple[str, str], str] = {}
-    for looks, words in ((close, "with others"), (first, "from afar")):
+    for looks, words in ((close, "closely, among other slides"), (first, "from afar")):
         for name, share in (named for look in looks for named in look.named()):
             if name not in confirmed.get(share.slide, ()):
-                again = "when it was read by itself" if share.slide in confirmed else "closely"
-                remark = f"{share.slide}: {name} was named when the slide was read {words}, not {again}"
+                remark = f"{share.slide}: {name} was named when the slide was read {words}; unconfirmed"
                 remarks.setdefault((share.slide, name), remark)
     return tuple(remarks.values())
+
+
+def _unplaced(looks: Sequence[_Look], diagnosis: Sequence[Sentence]) -> tuple[str, ...]:
+    """What some sequences conclude without naming a slide, and differs from what most of them say."""
+    usual = _commonest(_everywhere(looks))
+    others = Counter(text for text in _everywhere(looks) if text not in {usual, *(s.text for s in diagnosis)})
+    return tuple(f"{text} was concluded by {n} of {len(looks)} sequences on no slide" for text, n in others.items())
+
+
+def _doubts(close: Sequence[_Look], alone: Sequence[_Look]) -> tuple[str, ...]:
+    """Where a single answer contradicts itself."""
+    told = ((close, "closely"), (alone, "by itself"))
+    return tuple(f"{words}: {remark}" for looks, words in told for look in looks for remark in look.draft.remarks)
+
+
+def _everywhere(looks: Sequence[_Look]) -> list[str]:
+    """What was concluded without naming a slide."""
+    return [said.text for look in looks for said in look.draft.diagnosis if not said.seen_on]
 
 
 def _name(text: str) -> str:

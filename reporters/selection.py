@@ -53,18 +53,17 @@ def standing_out(features: Mapping[str, NDArray[np.float32]]) -> Choose:
     """
 
     def choose(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
+        # whatever order they are read in, neighbours are those of the slide
+        every = {slide: np.sort(np.array(own)) for slide, own in patches.items()}
         slides = np.repeat(np.arange(len(patches)), [len(own) for own in patches.values()])
-        rows = np.concatenate([features[slide][np.array(own)] for slide, own in patches.items()])
+        rows = np.concatenate([features[slide][own] for slide, own in every.items()])
         far = farthest_points(rows, budget, int(np.random.default_rng(seed).integers(len(rows))))
         kept = np.zeros(len(rows), bool)
         for step in (-1, 0, 1):
             near = np.clip(far + step, 0, len(rows) - 1)
             kept[near[slides[near] == slides[far]]] = True
-        picked = {
-            slide: tuple(int(i) for i in np.array(own)[kept[slides == number]])
-            for number, (slide, own) in enumerate(patches.items())
-        }
-        return {slide: some for slide, some in picked.items() if some}
+        picked = {slide: set(own[kept[slides == number]]) for number, (slide, own) in enumerate(every.items())}
+        return {slide: tuple(i for i in own if i in picked[slide]) for slide, own in patches.items() if picked[slide]}
 
     return choose
 

@@ -47,6 +47,11 @@ class Room:
         return [smallest, *(t for t in larger if self.length({"": (0,)}, t) <= self.budget)]
 
     @property
+    def finest(self) -> int:
+        """The largest of these that can be averaged to the smallest, so that one store serves both."""
+        return max([self.grids[0], *(t for t in _finer(self.profile) if t in self.grids)])
+
+    @property
     def fine_cost(self) -> int:
         """Tokens that reading one more patch fine takes at the most: it may bring another marker."""
         low, high = min(self.profile.trained_tokens), fine_tokens(self.profile)
@@ -136,7 +141,7 @@ def searched(
 
 def closely(some: Patches, room: Room) -> tuple[Window, ...]:
     """Groups that read every patch at the largest T."""
-    _, windows = groups(some, room.at(room.grids[-1]))
+    _, windows = groups(some, room.at(room.finest))
     return tuple(
         window.model_copy(
             update={"slides": tuple(share.model_copy(update={"fine": share.patches}) for share in window.slides)}
@@ -151,8 +156,7 @@ def fine_tokens(profile: Profile) -> int:
     Raises:
         ModelError: the checkpoint has no two such T.
     """
-    low = min(profile.trained_tokens)
-    finer = [t for t in profile.trained_tokens if t > low and isqrt(t) % isqrt(low) == 0]
+    finer = _finer(profile)
     if not finer:
         known = ", ".join(map(str, sorted(profile.trained_tokens)))
         raise ModelError(
@@ -161,6 +165,17 @@ def fine_tokens(profile: Profile) -> int:
             "use --plan auto",
         )
     return max(finer)
+
+
+def finest_of_search(profile: Profile, asked: int | None) -> int:
+    """T at which a search's patches are encoded: what is asked for, or the largest that averages to the smallest."""
+    return asked or max([min(profile.trained_tokens), *_finer(profile)])
+
+
+def _finer(profile: Profile) -> list[int]:
+    """Trained T that can be averaged to the smallest."""
+    low = min(profile.trained_tokens)
+    return [t for t in profile.trained_tokens if t > low and isqrt(t) % isqrt(low) == 0]
 
 
 def coarse(chosen: Patches, room: Room) -> tuple[int, tuple[Window, ...]]:

@@ -23,7 +23,7 @@ from reporters.render import render_html, render_text, take_pictures
 from reporters.report import completeness_of, make_report
 from reporters.schema import ALGORITHM, SCHEMA, Provenance, Report, Run
 from reporters.selection import Choose, Patches, at_random, farthest, standing_out
-from reporters.strategies import fine_tokens
+from reporters.strategies import fine_tokens, finest_of_search
 from workflows.confidence import confidence_in, samples_for
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import StoreError
@@ -90,7 +90,7 @@ def _plan(part: Part, work: Work) -> PlannedPart:
     plan = work.model.plan(part, counts, work.settings, left_out, *_choosers(stores, work))
     emit(
         "plan", part=part.title, strategy=plan.strategy, tokens_per_patch=plan.tokens_per_patch,
-        windows=len(plan.windows), tokens=plan.tokens, patches=plan.patches_read,
+        windows=len(plan.sequences), tokens=plan.tokens, patches=plan.patches_read,
     )  # fmt: skip
     return part, plan, None
 
@@ -112,7 +112,7 @@ def _choosers(stores: Mapping[str, PatchStore], work: Work) -> tuple[Choose, Cho
 
     def stands_out(patches: Patches, budget: int, seed: int) -> dict[str, tuple[int, ...]]:
         assert work.model.profile
-        grid = settings.tokens_per_patch or max(work.model.profile.trained_tokens)
+        grid = finest_of_search(work.model.profile, settings.tokens_per_patch)
         return standing_out(tokens(grid))(patches, budget, seed)
 
     return at_random if settings.select == "random" else novel, novel, stands_out

@@ -54,7 +54,9 @@ def fit_calibration(
         off = expit(w[0] + x @ w[1:]) - target
         return np.array([off.sum(), *(off @ x + _RIDGE * w[1:])])
 
-    intercept, *scaled = minimize(loss, np.zeros(1 + x.shape[1]), jac=slope, method="BFGS").x
+    # a sign counts in its own direction, or not at all: doubt makes no answer surer, nor agreement less sure
+    bounds = ((None, None), (None, 0), (0, None), (None, None))
+    intercept, *scaled = minimize(loss, np.zeros(1 + x.shape[1]), jac=slope, method="L-BFGS-B", bounds=bounds).x
     weights = np.array(scaled) / spread
     first, second, third = (round(float(w), 6) for w in weights)
     return Calibration(

@@ -69,7 +69,7 @@ def fitted(signs: list[Signs], exact: list[bool]) -> Calibration:
     return fit_calibration(signs, exact, made_for=NOW, tokens_per_patch=[4, 1, 4], most_slides=4)
 
 
-@given(st.integers(0, 1000), st.floats(-1, 2), st.floats(-1.2, 0.2), st.floats(-1, 2))
+@given(st.integers(0, 1000), st.floats(-1, 2), st.floats(-1.2, 0), st.floats(-1, 2))
 def test_a_fit_finds_the_chances_that_made_the_answers(
     seed: int, intercept: float, doubt: float, points: float
 ) -> None:
@@ -82,6 +82,14 @@ def test_a_fit_finds_the_chances_that_made_the_answers(
     assert found.tokens_per_patch == (1, 4)
     for one in (SURE, UNSURE, Signs(-0.3, 0.75, points=True)):
         assert found.chance(one) == pytest.approx(truth.chance(one), abs=0.1)
+
+
+def test_a_sign_counts_in_its_own_direction_or_not_at_all() -> None:
+    rng = np.random.default_rng(1)
+    signs = [Signs(float(-rng.exponential(1)), float(rng.integers(0, 5)) / 4, points=False) for _ in range(400)]
+    exact = [one.logprob < -0.7 or (one.agreement or 0) < 0.5 for one in signs]  # the doubted ones are right
+    doubt, agreement, _ = fitted(signs, exact).weights
+    assert (doubt, agreement) == (0, 0)
 
 
 def test_few_answers_make_no_calibration() -> None:

@@ -57,7 +57,7 @@ def test_what_is_seen_closely_and_again_by_itself_is_the_diagnosis() -> None:
     assert [f.slides[0] + " " + f.sentences[0].text for f in draft.findings] == [
         "s0 Benign", "s1 Benign", "s2 Polyp; focal", "s3 Benign",
     ]  # fmt: skip
-    assert all(f.patches == 3 for f in draft.findings)
+    assert [f.patches for f in draft.findings] == [3, 2, 2, 3]
     assert draft.specimen == "Colon, biopsy"
     assert draft.remarks == ()
     assert draft.plan
@@ -69,14 +69,50 @@ def test_what_is_seen_closely_and_again_by_itself_is_the_diagnosis() -> None:
     assert writer.answers == []
 
 
-@pytest.mark.parametrize("opinions", [("Polyp", "Benign"), ("Benign", "Polyp"), ("Colitis", "Polyp")])
+@pytest.mark.parametrize("opinions", [("Polyp", "Benign"), ("Benign", "Polyp")])
 def test_what_is_not_named_again_does_not_count(opinions: tuple[str, str]) -> None:
     draft, _ = searched(["s1", "s2"], WELL, WELL, says("Benign", "Polyp"), *map(says, opinions))
     (benign,) = draft.diagnosis
     assert (benign.text, benign.seen_on) == ("Benign", ())
-    assert draft.remarks == ("s2: Polyp was named when the slide was read with others, not when it was read by itself",)
+    assert draft.remarks == ("s2: Polyp was named when the slide was read closely, among other slides; unconfirmed",)
     # the slide's own line is the one that counts
     assert draft.findings[2].sentences[0].text == opinions[1]
+
+
+def test_a_slide_called_diseased_by_different_names_is_not_denied() -> None:
+    opinions = says("Cancer, grade 2"), says("Cancer, grade 1")
+    draft, _ = searched(["s1", "s2"], WELL, WELL, says("Benign", "Cancer, grade 1"), *opinions)
+    assert draft.diagnosis == ()
+    assert str(draft.no_diagnosis).startswith("read by itself, s2 is called diseased by different names")
+    assert draft.logprob is None
+    another = [says("Polyp")] * 2
+    draft, _ = searched(["s1", "s2"], WELL, WELL, says("Polyp", "Cancer"), *another, says("Cancer"), says("Colitis"))
+    assert [(s.text, s.seen_on) for s in draft.diagnosis] == [("Polyp", ("s1",))]
+    assert draft.remarks == ("s2: Cancer was named when the slide was read closely, among other slides; unconfirmed",)
+
+
+def test_what_is_concluded_on_no_slide_is_a_remark() -> None:
+    draft, _ = searched(["s1"], WELL, WELL, "Slide 1: Benign\nColon, biopsy;\n- Carcinoma")
+    assert [s.text for s in draft.diagnosis] == ["Benign"]
+    assert "Carcinoma was concluded by 1 of 3 sequences on no slide" in draft.remarks
+    assert any(remark.startswith("closely: ") for remark in draft.remarks)
+
+
+def test_without_patches_shown_nothing_rests_on_attention() -> None:
+    draft, _ = searched(["s1", "s2"], WELL, WELL, says("Benign", "Polyp"), *[says("Polyp")] * 2, evidence=0)
+    assert {s.method for f in draft.findings for s in f.sentences} == {"none"}
+
+
+def test_a_long_slide_is_told_by_the_window_that_confirms_it() -> None:
+    writer = Told(says("Benign"), says("Benign"), says("Polyp"), says("Benign"), *[says("Polyp"), says("Benign")] * 2)
+    made = PartPlan(
+        strategy="search", tokens_per_patch=1, patches_found=6, patches_read=6,
+        windows=tuple(Window(slides=(SlideShare(slide="s0", patches=p),), tokens=9) for p in ((0,), (1, 2))),
+        close=tuple(Window(slides=(SlideShare(slide="s0", patches=p),), tokens=9) for p in ((0,), (1, 2))),
+    )  # fmt: skip
+    draft = draft_part(Part(None, ()), made, writer, *stored(["s0"]), ReportSettings(max_new_tokens=50))  # type: ignore[arg-type]
+    assert [s.text for s in draft.diagnosis] == ["Polyp"]
+    assert [s.text for f in draft.findings for s in f.sentences] == ["Polyp"]
 
 
 def test_what_a_slide_shows_it_says_by_itself() -> None:
@@ -88,7 +124,7 @@ def test_what_a_slide_shows_it_says_by_itself() -> None:
 def test_what_is_seen_from_afar_alone_is_a_remark() -> None:
     draft, writer = searched(["s0"], says("Benign", "Polyp"), WELL, says("Benign"))
     assert [(s.text, s.seen_on) for s in draft.diagnosis] == [("Benign", ())]
-    assert draft.remarks == ("s1: Polyp was named when the slide was read from afar, not closely",)
+    assert draft.remarks == ("s1: Polyp was named when the slide was read from afar; unconfirmed",)
     assert len(writer.asked) == 3
 
 
@@ -99,7 +135,7 @@ def test_what_is_seen_closely_is_looked_for_where_it_was_seen_from_afar() -> Non
     assert draft.plan
     assert [w.names for w in draft.plan.alone] == [("s0",), ("s0",), ("s1",), ("s1",)]
     assert len(draft.diagnosis[0].evidence) == 1
-    assert draft.remarks == ("s2: Colitis was named when the slide was read from afar, not closely",)
+    assert draft.remarks == ("s2: Colitis was named when the slide was read from afar; unconfirmed",)
     assert len(writer.asked) == 7
 
 
@@ -118,12 +154,12 @@ def test_without_a_conclusion_of_every_sequence_there_is_no_diagnosis() -> None:
     assert len(draft.findings) == 4
 
 
-def test_where_only_what_is_not_confirmed_was_said_there_is_no_diagnosis() -> None:
+def test_where_every_slide_is_called_diseased_and_by_different_names_there_is_no_diagnosis() -> None:
     ill = says("Polyp", "Polyp")
     again = [says("Polyp"), says("Colitis")] * 4
     draft, _ = searched(["s1"], ill, ill, says("Polyp"), *again)
     assert draft.diagnosis == ()
-    assert "named again" in str(draft.no_diagnosis)
+    assert "different names" in str(draft.no_diagnosis)
     assert len(draft.remarks) == 4
 
 
@@ -163,6 +199,15 @@ def test_one_odd_patch_of_many_stands_out(seed: int, at: int) -> None:
     assert beside <= set(picked[slide])
     assert sum(map(len, picked.values())) <= 24
     assert all(list(p) == sorted(p) for p in picked.values())
+
+
+def test_neighbours_are_those_of_the_slide_in_whatever_order_it_is_read() -> None:
+    rows = np.zeros((10, 2), np.float32)
+    rows[5] = 9
+    shuffled = (3, 5, 9, 0, 1, 6, 2, 4, 8, 7)
+    picked = standing_out({"a": rows})({"a": shuffled}, 2, 0)["a"]
+    assert {4, 5, 6} <= set(picked)
+    assert list(picked) == [p for p in shuffled if p in picked]
 
 
 def test_patches_that_were_left_out_do_not_stand_out() -> None:

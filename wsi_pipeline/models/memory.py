@@ -38,7 +38,8 @@ def container_bytes(root: Path) -> int | None:
             held = {name: int(value) for name, value in lines}
         except (OSError, ValueError):
             continue
-        return most - taken + held.get("total_inactive_file", held.get("inactive_file", 0))
+        files = [held.get(f"total_{kind}_file", held.get(f"{kind}_file", 0)) for kind in ("inactive", "active")]
+        return most - taken + sum(files)
     return None
 
 
