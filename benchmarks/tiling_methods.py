@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -47,7 +48,7 @@ def ours(reader: str, threads: int = 1) -> Work:
     return work
 
 
-def loop(read: Callable[[Path], Callable[[int, int, int], NDArray[np.uint8]]]) -> Work:
+def loop(read: Callable[[Path], Region]) -> Work:
     """What most pipelines do: read each patch's region at level 0 or the level above, resize it, store it."""
 
     def work(slide: Path, out: Path, places: Places) -> int:
@@ -61,31 +62,37 @@ def loop(read: Callable[[Path], Callable[[int, int, int], NDArray[np.uint8]]]) -
     return work
 
 
-def with_openslide(path: Path) -> Callable[[int, int, int], NDArray[np.uint8]]:
+Region = Callable[[int, int, int], NDArray[np.uint8]]
+"""A patch at x, y, so many level-0 pixels wide, as an array of `PATCH` pixels."""
+
+
+def with_openslide(path: Path) -> Region:
     """`read_region` of the best level, bilinear resize."""
     import openslide
 
     slide = openslide.OpenSlide(path)
-
-    def region(x: int, y: int, step: int) -> NDArray[np.uint8]:
-        level = slide.get_best_level_for_downsample(step / PATCH * 1.01)
-        side = round(step / slide.level_downsamples[level])
-        pixels = slide.read_region((x, y), level, (side, side)).convert("RGB")
-        return np.asarray(pixels.resize((PATCH, PATCH), Image.Resampling.BILINEAR) if side != PATCH else pixels)
-
-    return region
+    return _resized(slide, lambda xy, level, side: slide.read_region(xy, level, (side, side)).convert("RGB"))
 
 
-def with_tiffslide(path: Path) -> Callable[[int, int, int], NDArray[np.uint8]]:
+def with_tiffslide(path: Path) -> Region:
     """The same with tiffslide's arrays."""
     import tiffslide
 
     slide = tiffslide.TiffSlide(path)
 
+    def read(xy: tuple[int, int], level: int, side: int) -> Image.Image:
+        return Image.fromarray(slide.read_region(xy, level, (side, side), as_array=True)[..., :3])
+
+    return _resized(slide, read)
+
+
+def _resized(slide: Any, read: Callable[[tuple[int, int], int, int], Image.Image]) -> Region:
+    """Of the level that both libraries call best; `read` takes a corner, a level and an edge in its pixels."""
+
     def region(x: int, y: int, step: int) -> NDArray[np.uint8]:
         level = slide.get_best_level_for_downsample(step / PATCH * 1.01)
         side = round(step / slide.level_downsamples[level])
-        pixels = Image.fromarray(slide.read_region((x, y), level, (side, side), as_array=True)[..., :3])
+        pixels = read((x, y), level, side)
         return np.asarray(pixels.resize((PATCH, PATCH), Image.Resampling.BILINEAR) if side != PATCH else pixels)
 
     return region

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reporters.parse import Lines
+from reporters.parse import Lines, without_extent
 from reporters.writer import Draft
 
 
@@ -18,6 +18,6 @@ def of_findings(draft: Draft, lines: Lines) -> float:
     found = 0.0
     for line in lines.slides.values():
         start = draft.text.index(line.text, draft.text.index(":", line.start))
-        finding = line.text.partition(";")[0]
+        finding = without_extent(line.text)
         found += float(draft.logprobs[draft.words(start, start + len(finding))].sum())
     return found

@@ -9,7 +9,7 @@ from reporters.agreement import agreement, of_all
 from reporters.answers import PartDraft, cut_note, inherited
 from reporters.evidence import in_turn
 from reporters.instructions import merge_instruction
-from reporters.parse import citations, cited_within, parse_lines, plain, sentences
+from reporters.parse import citations, cited_within, parse_lines, plain, sentences, without_extent
 from reporters.schema import Finding, Sentence
 from reporters.sequence import Sequence as Input
 from reporters.writer import Writer
@@ -152,7 +152,7 @@ def _resting_on_nothing(diagnosis: Sequence[Sentence]) -> tuple[str, ...]:
 
 def _about(finding: Finding, text: str) -> tuple[Sentence, ...]:
     """The sentences of a finding that say the same as `text` but for their extent; all when none does."""
-    same = tuple(s for s in finding.sentences if s.text.partition(";")[0] == text.partition(";")[0])
+    same = tuple(s for s in finding.sentences if without_extent(s.text) == without_extent(text))
     return same or finding.sentences
 
 

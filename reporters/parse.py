@@ -75,6 +75,11 @@ def _span(piece: str, start: int, begins: bool) -> list[Span]:
     return [Span(text, start + offset, start + offset + len(text))] if re.search(r"\w", text) else []
 
 
+def without_extent(finding: str) -> str:
+    """A finding of an answer in lines, up to how far it extends."""
+    return finding.partition(";")[0]
+
+
 def plain(text: str) -> str:
     """Without the asterisks that Markdown emphasises with."""
     return text.replace("**", "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from reporters.plan import PartPlan, Strategy, Window
 from reporters.profiles import Profile
 from reporters.selection import Choose, Patches, at_random, shuffled, strongest_of
 from reporters.sequence import Grammar
-from reporters.strategies import Room, coarse, fine_tokens, fitting, groups, holds, joint, mixed, searched, separate
+from reporters.strategies import Room, close_look, coarse, fine_tokens, fitting, groups, holds, joint, mixed, separate
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ReportSettings
 
@@ -55,13 +54,9 @@ def make_plan(
     chosen = _chosen(patches, left_out, settings, choose)
     room = room_for(profile, grammar, instruction, settings)
     strategy = _strategy(chosen, room, settings)
-    close: tuple[Window, ...] = ()
-    fine = fine_tokens(profile) if strategy == "mixed" else None
-    if strategy == "search":
-        tokens, windows, close = searched(chosen, room, stands_out, settings)
-        fine = room.finest
-    else:
-        tokens, windows = _arranged(strategy, chosen, room, settings, choose, novel)
+    fine = fine_tokens(profile) if strategy == "mixed" else room.finest if strategy == "search" else None
+    tokens, windows = _arranged(strategy, chosen, room, settings, choose, novel)
+    close = close_look(chosen, room, stands_out, settings) if strategy == "search" else ()
     look = _second_look(strategy, windows, chosen, room, settings)
     longest = max(window.tokens for window in (*windows, *close))
     plan = PartPlan(
@@ -162,19 +157,16 @@ def _strategy(chosen: Patches, room: Room, settings: ReportSettings) -> Strategy
 
 
 def _arranged(
-    strategy: Literal["joint", "groups", "windows", "mixed"],
-    chosen: Patches,
-    room: Room,
-    settings: ReportSettings,
-    choose: Choose,
-    novel: Choose,
+    strategy: Strategy, chosen: Patches, room: Room, settings: ReportSettings, choose: Choose, novel: Choose
 ) -> tuple[int, tuple[Window, ...]]:
-    """Tokens per patch and windows; of a mixed plan that looks twice, those of the first reading."""
+    """Tokens per patch and windows; of a mixed plan that looks twice, and of a search, those of the first reading."""
     match strategy:
         case "joint":
             return joint(chosen, room, settings.seed, choose)
         case "groups":
             return groups(chosen, room)
+        case "search":
+            return groups(chosen, room.at(room.grids[0]))
         case "windows":
             return separate(chosen, room)
         case "mixed" if settings.zoom == "evidence":

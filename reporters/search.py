@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from reporters.agreement import agreement, of_all
 from reporters.answers import PartDraft, from_lines, inherited
 from reporters.evidence import in_turn
+from reporters.parse import without_extent
 from reporters.plan import SlideShare, Window
 from reporters.planning import room_for
 from reporters.reading import PartReader
@@ -40,7 +41,7 @@ class _Look:
         for said in self.draft.diagnosis:
             for share in self.window.slides:
                 if share.slide in said.seen_on:
-                    yield _name(said.text), share
+                    yield without_extent(said.text), share
 
     def line(self, slide: str) -> Finding | None:
         """What it says of a slide."""
@@ -162,7 +163,9 @@ def _findings(
     found: dict[str, Finding] = {}
     for number, slide in enumerate(slides, 1):
         lines = [line for look in looks if (line := look.line(slide))]
-        sure = [line for line in lines if any(_name(s.text) in confirmed.get(slide, ()) for s in line.sentences)]
+        sure = [
+            line for line in lines if any(without_extent(s.text) in confirmed.get(slide, ()) for s in line.sentences)
+        ]
         if lines:
             line = (sure or lines)[0]
             sentences = tuple(_with_evidence(s, most) for s in line.sentences)
@@ -189,7 +192,7 @@ def _diagnosis(
         shown = tuple(slide for slide in slides if name in confirmed.get(slide, ()))
         if not shown:
             continue
-        said = [s for look in looks for s in look.draft.diagnosis if _name(s.text) == name]
+        said = [s for look in looks for s in look.draft.diagnosis if without_extent(s.text) == name]
         text = _commonest(s.text for s in said if {*s.seen_on} & {*shown}) or name
         diagnosis.append(_resting_on(text, shown, findings, most).model_copy(update={"seen_on": shown}))
     everywhere = _commonest(_everywhere(looks))
@@ -233,11 +236,6 @@ def _doubts(close: Sequence[_Look], alone: Sequence[_Look]) -> tuple[str, ...]:
 def _everywhere(looks: Sequence[_Look]) -> list[str]:
     """What was concluded without naming a slide."""
     return [said.text for look in looks for said in look.draft.diagnosis if not said.seen_on]
-
-
-def _name(text: str) -> str:
-    """A diagnosis without its extent."""
-    return text.partition(";")[0]
 
 
 def _commonest(texts: Iterable[str | None]) -> str | None:

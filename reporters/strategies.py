@@ -49,7 +49,7 @@ class Room:
     @property
     def finest(self) -> int:
         """The largest of these that can be averaged to the smallest, so that one store serves both."""
-        return max([self.grids[0], *(t for t in _finer(self.profile) if t in self.grids)])
+        return max(t for t in _averaging(self.profile) if t in self.grids)
 
     @property
     def fine_cost(self) -> int:
@@ -130,13 +130,10 @@ def groups(chosen: Patches, room: Room) -> tuple[int, tuple[Window, ...]]:
     raise AssertionError("the smallest T packs into the fewest")
 
 
-def searched(
-    chosen: Patches, room: Room, stands_out: Choose, settings: ReportSettings
-) -> tuple[int, tuple[Window, ...], tuple[Window, ...]]:
-    """Every patch in groups at the smallest T, and what stands out in groups of its own at the largest."""
-    tokens, windows = groups(chosen, room.at(room.grids[0]))
+def close_look(chosen: Patches, room: Room, stands_out: Choose, settings: ReportSettings) -> tuple[Window, ...]:
+    """What stands out, in groups of its own at the largest T."""
     most = min(settings.fine_patches, sum(map(len, chosen.values())))
-    return tokens, windows, closely(stands_out(chosen, most, settings.seed), room)
+    return closely(stands_out(chosen, most, settings.seed), room)
 
 
 def closely(some: Patches, room: Room) -> tuple[Window, ...]:
@@ -156,26 +153,26 @@ def fine_tokens(profile: Profile) -> int:
     Raises:
         ModelError: the checkpoint has no two such T.
     """
-    finer = _finer(profile)
-    if not finer:
+    finest = max(_averaging(profile))
+    if finest == min(profile.trained_tokens):
         known = ", ".join(map(str, sorted(profile.trained_tokens)))
         raise ModelError(
             f"plan mixed, profile {profile.name}",
             f"needs two numbers of tokens per patch, one averaged from the other; it was trained with {known}",
             "use --plan auto",
         )
-    return max(finer)
+    return finest
 
 
 def finest_of_search(profile: Profile, asked: int | None) -> int:
     """T at which a search's patches are encoded: what is asked for, or the largest that averages to the smallest."""
-    return asked or max([min(profile.trained_tokens), *_finer(profile)])
+    return asked or max(_averaging(profile))
 
 
-def _finer(profile: Profile) -> list[int]:
-    """Trained T that can be averaged to the smallest."""
+def _averaging(profile: Profile) -> list[int]:
+    """The smallest trained T, and those that can be averaged to it."""
     low = min(profile.trained_tokens)
-    return [t for t in profile.trained_tokens if t > low and isqrt(t) % isqrt(low) == 0]
+    return [t for t in profile.trained_tokens if isqrt(t) % isqrt(low) == 0]
 
 
 def coarse(chosen: Patches, room: Room) -> tuple[int, tuple[Window, ...]]:
