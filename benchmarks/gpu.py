@@ -1,6 +1,6 @@
 """Encoder, prefill and decoding in the shapes of MedGemma 4B with random weights, beside what the device can do.
 
-python benchmarks/gpu.py [--small] [--json]
+python benchmarks/gpu.py [--small] [--only encoder|writer] [--json]
 
 Nothing is downloaded: models are built from their configuration. Floors are counted: operations of the encoder and of
 prefill over the measured rate of matrix products, bytes of weights and memory over the measured rate of copying.
@@ -126,8 +126,13 @@ class Device:
         return f"{name}: {self.flops / 1e12:.2f} TFLOP/s in {self.dtype}, {self.bytes / 1e9:.1f} GB/s"
 
 
-def measure_encoder(device: Device, sizes: Sizes, store: PatchStore) -> Iterator[Row]:
+def measure_encoder(device: Device, sizes: Sizes) -> Iterator[Row]:
     """Patches per second from memory, and from a patch store."""
+    with tempfile.TemporaryDirectory(prefix="gpu-") as folder:
+        yield from _encoding(device, sizes, make_store(Path(folder), sizes.patches))
+
+
+def _encoding(device: Device, sizes: Sizes, store: PatchStore) -> Iterator[Row]:
     for pixels in sizes.pixels:
         config = SiglipVisionConfig(**sizes.tower, image_size=pixels)
         with torch.device(device.name):
@@ -222,8 +227,9 @@ def _decode(device: Device, model: Gemma3ForConditionalGeneration, memory: Memor
 
 @click.command()
 @click.option("--small", is_flag=True, help="Tiny shapes.")
+@click.option("--only", type=click.Choice(["encoder", "writer"]), help="Half of it.")
 @click.option("--json", "as_json", is_flag=True)
-def main(small: bool, as_json: bool) -> None:
+def main(small: bool, only: str | None, as_json: bool) -> None:
     """Measure and print."""
     sizes = SMALL if small else FULL
     device = Device(sizes.product)
@@ -231,13 +237,13 @@ def main(small: bool, as_json: bool) -> None:
         print(device.describe())
         print(f"{'':38}{'measured':>12}{'':>11}{'possible':>12}{'of it':>7}{'peak GiB':>10}", flush=True)
     rows = []
-    with tempfile.TemporaryDirectory(prefix="gpu-") as folder:
-        store = make_store(Path(folder), sizes.patches)
-        for row in chain(measure_encoder(device, sizes, store), measure_writer(device, sizes)):
-            rows.append(row)
-            if not as_json:
-                rates = f"{row.measured:>12.2f} {row.unit:10}{row.floor:>12.2f}{row.share:>7.0%}"
-                print(f"{row.what:38}{rates}{row.gib:>10.1f}", flush=True)
+    halves = {"encoder": measure_encoder, "writer": measure_writer}
+    chosen = [half for name, half in halves.items() if only in (None, name)]
+    for row in chain.from_iterable(half(device, sizes) for half in chosen):
+        rows.append(row)
+        if not as_json:
+            rates = f"{row.measured:>12.2f} {row.unit:10}{row.floor:>12.2f}{row.share:>7.0%}"
+            print(f"{row.what:38}{rates}{row.gib:>10.1f}", flush=True)
     if as_json:
         print(json.dumps({"device": device.describe(), "rows": [asdict(row) for row in rows]}, indent=1))
 

@@ -30,16 +30,18 @@ class Replicas:
         self._modules = [module, *(_sharing(module) for _ in range(count - 1))]
         self._pool = ThreadPoolExecutor(count)
 
-    def gradients(self, loss: Callable[[Learner, Batch], Tensor], batches: Sequence[Batch]) -> list[float]:
+    def gradients(self, loss: Callable[[Learner, Batch], Tensor], batches: Sequence[Batch]) -> Tensor:
         """Give the parameters the mean gradient of `loss(module, batch)` over the batches; return the losses."""
 
-        def differentiate(module: Learner, batch: Batch) -> float:
+        def differentiate(module: Learner, batch: Batch) -> Tensor:
             module.zero_grad()
             value = loss(module, batch)
             value.backward()  # type: ignore[no-untyped-call]
-            return float(value.detach())
+            return value.detach()
 
-        losses = list(self._pool.map(differentiate, self._modules, batches))
+        if len(self._modules) == 1:
+            return differentiate(self._modules[0], batches[0])[None]  # type: ignore[arg-type]
+        losses = torch.stack(list(self._pool.map(differentiate, self._modules, batches)))
         for parameter, *others in zip(*(m.parameters() for m in self._modules), strict=True):
             found = [p.grad for p in (parameter, *others) if p.grad is not None]
             if found:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reporters.training.compiled import compiled
 from reporters.training.parallel import Replicas, one_core_each
 from wsi_pipeline.events import emit
 from wsi_pipeline.models.pixels import pool_grid
@@ -30,7 +31,11 @@ class CellClassifier(nn.Module):
 
     def forward(self, pixels: Tensor, grids: tuple[int, ...]) -> tuple[dict[int, Tensor], Tensor]:
         """(n, 3, px, px) in [-1, 1] to logits (n, T, classes) per T of `grids`, and colours (n, T, 6) at the last."""
-        hidden = self.tower(pixel_values=pixels).last_hidden_state
+        # a whitened embedding blows rounding up a hundred times: it is not made in bfloat16
+        embedded = self.tower.embeddings(pixels)
+        with torch.autocast("cuda", torch.bfloat16, enabled=pixels.is_cuda):
+            encoded = self.tower.encoder(inputs_embeds=embedded).last_hidden_state
+        hidden = self.tower.post_layernorm(encoded.float())
         normed = {t: functional.rms_norm(x := pool_grid(hidden, t), x.shape[-1:]) for t in grids}
         return {t: self.head(x) for t, x in normed.items()}, self.colours(normed[grids[-1]])
 
@@ -74,28 +79,28 @@ first; a cell of zeros does not count."""
 def train_tower(
     tower: Any, classes: int, examples: Sequence[Examples], steps: int, rate: float = 1e-3, seed: int = 0
 ) -> CellClassifier:
-    """Train on soft targets.
+    """Train on soft targets, where the tower is: in bfloat16 products on a GPU.
 
     Args:
         tower: a SigLIP vision model, trained in place.
         classes: of cells.
-        examples: every step takes a batch of each, at the same time.
+        examples: every step takes a batch of each, at the same time; on a GPU there is one.
         steps, rate: of AdamW with a one-cycle learning rate.
         seed: of the heads.
     """
     torch.manual_seed(seed)
-    model = CellClassifier(tower, tower.config.hidden_size, classes).train()
+    model = CellClassifier(tower, tower.config.hidden_size, classes).to(tower.device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=max(0.1, 2 / steps))
     replicas = Replicas(model, len(examples))
-    with one_core_each():
+    with one_core_each(), compiled(tower.encoder.layers, tower.device):
         for step in range(1, steps + 1):
             losses = replicas.gradients(_loss, examples)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             schedule.step()
             if step % 100 == 0:
-                emit("train.tower", step=step, steps=steps, loss=round(sum(losses) / len(losses), 4))
+                emit("train.tower", step=step, steps=steps, loss=round(float(losses.mean()), 4))
     return model.eval()
 
 

@@ -15,7 +15,7 @@ from reporters.training.build import Shape, build_model, build_tokenizer
 from workflows.phantom.training.language import PROFILE, all_texts
 from workflows.phantom.training.lessons import LearntSlide, Lessons
 from workflows.phantom.training.long import long_profile, teach_long
-from workflows.phantom.training.recipe import LONG, LongCycle
+from workflows.phantom.training.recipe import LONG, LongCycle, Recipe
 from workflows.phantom.training.train import train
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.checkpoint import SHIPPED
@@ -64,10 +64,11 @@ def test_the_shipped_long_checkpoint_is_what_its_recipe_makes() -> None:
     assert config["text_config"]["max_position_embeddings"] == LONG.long.context
 
 
-def test_the_cycle_on_long_rows_is_refused_at_once_without_a_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("recipe", [Recipe(), LONG])
+def test_what_takes_a_gpu_is_refused_at_once_without_one(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match="takes a GPU"):
-        train(tmp_path / "pool", tmp_path / "model", LONG)
+        train(tmp_path / "pool", tmp_path / "model", recipe)
     assert not list(tmp_path.iterdir())

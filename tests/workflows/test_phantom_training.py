@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from reporters.training.build import Shape, build_model, build_tokenizer
+from reporters.training.tower import CellClassifier
 from reporters.training.writer import WriterTrainer
 from tests.workflows.conftest import SMALL, digest
 from workflows.phantom.drawing.cohort import MAX_SLIDES, draw_case, write_cases
@@ -25,6 +26,7 @@ from workflows.phantom.training.sheets import LESIONS, Sheets, draw_sheet
 from workflows.phantom.training.train import train
 from workflows.phantom.wording import merged_report
 from wsi_pipeline.events import listening
+from wsi_pipeline.models.pixels import pool_grid
 
 
 def test_patches_of_sheets_take_their_truth_along() -> None:
@@ -47,6 +49,19 @@ def test_patches_of_sheets_take_their_truth_along() -> None:
     assert (targets[4].argmax(-1) == classes[nearest])[even].float().mean() > 0.9  # stain is varied, too
     assert (quarters.mean(-1).std(1) > 0.01).float().mean() > 0.3
     assert torch.allclose(targets[1].sum(-1), torch.ones(256, 1))
+
+
+def test_the_tower_learns_from_what_its_checkpoint_will_see() -> None:
+    torch.manual_seed(0)
+    tower = build_model(
+        Shape(pixels=56, vision_hidden=8, vision_layers=2), build_tokenizer(["a"]), 0
+    ).model.vision_tower
+    classifier = CellClassifier(tower, 8, 5).eval()
+    pixels = torch.rand(2, 3, 56, 56) * 2 - 1
+    with torch.inference_mode():
+        logits, _ = classifier(pixels, (1, 4))
+        seen = pool_grid(tower(pixel_values=pixels).last_hidden_state, 4)
+        torch.testing.assert_close(logits[4], classifier.head(torch.nn.functional.rms_norm(seen, seen.shape[-1:])))
 
 
 def test_a_sheet_shows_what_its_content_says_where_it_says_it() -> None:

@@ -171,21 +171,24 @@ def calibrate(model: str, out: Path, parts: int, keep: Path | None, workers: int
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make slides.")
 @click.option(
     "--recipe",
-    type=click.Choice(["usual", "long", "quick"]),
-    default="usual",
+    type=click.Choice(["shipped", "cpu", "long", "quick"]),
+    default="shipped",
     show_default=True,
-    help="long: then parts of up to 50 slides and 40,000 patches in one context, some eight minutes more on a GPU and "
-    "six on two cores. quick: a few slides and steps; tries the steps out, learns little.",
+    help="shipped: on a GPU. cpu: a smaller tower, some three hours on two cores. long: then parts of up to 50 slides "
+    "and 40,000 patches in one context, some eight minutes more on a GPU. quick: a few slides and steps; tries the "
+    "steps out, learns little.",
 )
 @log_option
 def train(out: Path, work: Path, workers: int, recipe: str, json_log: bool) -> None:
-    """Train the phantom checkpoint again, with fixed seeds: about three hours on two cores. A stopped run goes on."""
+    """Train the phantom checkpoint again, with fixed seeds. A stopped run goes on."""
     import json
 
-    from workflows.phantom.training.recipe import LONG, QUICK, Recipe
+    from workflows.phantom.training.recipe import CPU, LONG, QUICK, Recipe
     from workflows.phantom.training.train import train as train_recipe
     from wsi_pipeline.cli.display import showing
 
     with showing(json_log):
-        figures = train_recipe(work, out, {"usual": Recipe(), "long": LONG, "quick": QUICK}[recipe], workers)
+        figures = train_recipe(
+            work, out, {"shipped": Recipe(), "cpu": CPU, "long": LONG, "quick": QUICK}[recipe], workers
+        )
     click.echo(json.dumps(figures, indent=1))

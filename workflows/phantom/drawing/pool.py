@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tilers.tile import ALGORITHM, tile
 from workflows.phantom.drawing.cohort import draw_slide
 from workflows.phantom.drawing.contents import CONTENTS, MOST
-from workflows.phantom.drawing.layout import SHOWN_FROM, SlideSpec, lay_out
+from workflows.phantom.drawing.layout import SHOWN_FROM, SlideSpec, lay_out, patches_showing
 from workflows.phantom.drawing.painting import paint
 from workflows.phantom.drawing.slide import scan_painting, write_slide
 from workflows.phantom.drawing.tissue import FIELD_MPP
@@ -45,12 +45,14 @@ class PoolSlide:
         spec: how it was made.
         store: its patches.
         shares: (N, CELLS, CELLS, CONTENTS) share of each cell that holds each content.
+        showing: how many places for patches show the lesion, by the layout.
         file_bytes: size of the slide file, which is deleted once tiled.
     """
 
     spec: SlideSpec
     store: Path
     shares: NDArray[np.float16]
+    showing: int
     file_bytes: int
 
     @property
@@ -123,9 +125,10 @@ def build_pool(root: Path, specs: list[SlideSpec], workers: int) -> Iterator[Poo
 def _make_one(root: Path, spec: SlideSpec) -> PoolSlide:
     store = root / f"v{VERSION}-{spec.seed}-{fingerprint(spec=asdict(spec), tiling=ALGORITHM)}.zarr"
     truth = store.with_suffix(".npz")
+    layout = lay_out(spec)
     if not truth.exists():
         file = root / f"{spec.seed}.{'svs' if spec.layout == 'svs' else 'tif'}"
-        painting = paint(spec, lay_out(spec))
+        painting = paint(spec, layout)
         write_slide(file, spec, scan_painting(spec, painting))
         tile(Slide(str(spec.seed), file), TileSettings(), store)
         shares = content_shares(painting.content, PatchStore(store), spec.mpp)
@@ -134,7 +137,7 @@ def _make_one(root: Path, spec: SlideSpec) -> PoolSlide:
         file.unlink()
         partial.rename(truth)
     known = np.load(truth)
-    return PoolSlide(spec, store, known["shares"], int(known["file_bytes"]))
+    return PoolSlide(spec, store, known["shares"], patches_showing(layout), int(known["file_bytes"]))
 
 
 def content_shares(content: NDArray[np.uint8], store: PatchStore, mpp: float) -> NDArray[np.float16]:

@@ -17,13 +17,13 @@ job run offline and its quality measurable.
 ## How it was made
 
 By the steps of `wsi-pipeline phantom train --out FOLDER{option}` (`workflows/phantom/training/recipe.py`
-has all sizes), phantom version {phantom_version}, seed {seed}: pool {pool} min, tower {tower} min, writer {writer}
-min; slides and sheets that were there already took none.{history}
+has all sizes), phantom version {phantom_version}, seed {seed}: {all} min, tower {tower} min of them and writer
+{writer} min; slides and sheets that were there already took none.{history}
 
 1. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
-   mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps): of patches cut anywhere
-   from {lesion_sheets:,} sheets crowded with lesions and {mimic_sheets:,} crowded with mimics, half of them put
-   together from quarters of two.
+   mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps of {batch:,} patches on
+   {device}): of patches cut anywhere from {lesion_sheets:,} sheets crowded with lesions and {mimic_sheets:,} crowded
+   with mimics, half of them put together from quarters of two.
 2. {slide_count:,} other slides of the training seeds, which join in turns ({joining}), are made, tiled and encoded by
    the pipeline itself: {patches:,} patches the tower has never seen.
 3. The language model learns to write the report of parts composed patch by patch of those slides: 1 to 12 slides, or a
@@ -34,7 +34,7 @@ min; slides and sheets that were there already took none.{history}
 {long}
 ## Input
 
-112 px per patch, 16 native tokens averaged to {averaged}; every slide opens with `Slide n:`, repeated after every
+{pixels} px per patch, 16 native tokens averaged to {averaged}; every slide opens with `Slide n:`, repeated after every
 6 (T = 4) or 8 (T = 1) patches and at its end; full-attention layers carry no positions. `wsi_profile.json` holds
 the same for programs. Plans: {plans}; `groups` and `windows` with a merging pass.
 
@@ -109,7 +109,10 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         slide_count=sum(figures["slides"]),
         joining=_cycles(figures["slides"]),
         anywhere=", ".join(f"{cycle['anywhere']:.0%}" for cycle in writer),
-        tower_cycles=_cycles([steps for steps, _ in figures["recipe"]["tower"]]),
+        tower_cycles=_cycles([cycle["steps"] for cycle in figures["recipe"]["tower"]]),
+        pixels=figures["recipe"]["shape"]["pixels"],
+        device="a GPU" if figures["recipe"]["device"] == "cuda" else "two cores",
+        batch=figures["recipe"]["tower"][-1]["batch"] * (1 if figures["recipe"]["device"] == "cuda" else 2),
         millions=figures["parameters"] / 1e6,
         rows=rows,
         curve=curve,

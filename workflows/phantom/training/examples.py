@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from workflows.phantom.drawing.contents import CONTENTS
@@ -17,10 +15,12 @@ from workflows.phantom.training.sheets import Sheets
 
 _MIXED = 0.5
 """Share of patches that hold quarters of another one of the same organ."""
+_TURNS = 8
+"""Of a square; each eighth of a batch is turned alike."""
 
 
 def examples(
-    sheets: Sheets, pixels: int, grids: tuple[int, ...], batch: int, seed: int
+    sheets: Sheets, pixels: int, grids: tuple[int, ...], batch: int, seed: int, device: str = "cpu"
 ) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
     """Batches of patches, and targets as `train_tower` takes them.
 
@@ -29,21 +29,26 @@ def examples(
         pixels: edge of a patch, a multiple of `CELLS`.
         grids: T of the targets.
         batch: patches at a time.
-        seed: of all that is drawn.
+        seed: of all that is drawn; the same on every device.
+        device: where they are cut, and given.
     """
-    rng = np.random.default_rng([seed, 9])
     random = torch.Generator().manual_seed(seed)
-    by_organ = [np.flatnonzero(sheets.organs == organ) for organ in range(len(ORGANS))]
+    organs = torch.from_numpy(sheets.organs)
+    by_organ = [torch.nonzero(organs == organ)[:, 0] for organ in range(len(ORGANS))]
+    scans, content = (torch.from_numpy(a).to(device) for a in (sheets.images, sheets.content))
     while True:
-        rows = rng.integers(len(sheets.organs), size=batch)
-        some = _cut(sheets, rows, pixels, rng)
-        others = _cut(sheets, np.array([rng.choice(by_organ[organ]) for organ in some.organs]), pixels, rng)
+        rows = torch.randint(len(organs), (batch,), generator=random)
+        of = organs[rows]
+        others = torch.stack([_any_of(by_organ[organ], random) for organ in of.tolist()])
+        some, beside = (_cut(scans, content, chosen, pixels, random) for chosen in (rows, others))
         quarters = torch.rand((batch, 2, 2), generator=random) < 0.5
         quarters &= (torch.rand(batch, generator=random) < _MIXED)[:, None, None]
-        turn = int(torch.randint(8, (1,), generator=random))
-        images = turned(_quartered(some.images, others.images, quarters), turn)
-        shares = turned(_quartered(some.shares, others.shares, quarters), turn)
-        yield _stained(images, random), cell_targets(Labelled(images, some.organs, shares), grids)
+        turns = torch.randint(8, (_TURNS,), generator=random).tolist()
+        images, shares = (
+            _turned_in_parts(_quartered(one, other, quarters.to(device)), turns)
+            for one, other in zip(some, beside, strict=True)
+        )
+        yield _stained(images, random), cell_targets(Labelled(images, of, shares), grids)
 
 
 def as_pixels(images: Tensor) -> Tensor:
@@ -57,16 +62,23 @@ def turned(images: Tensor, turn: int) -> Tensor:
     return torch.rot90(mirrored, turn % 4, (1, 2))
 
 
-def _cut(sheets: Sheets, rows: NDArray[np.int64], pixels: int, rng: np.random.Generator) -> Labelled:
-    """A patch from anywhere on each of the sheets in `rows`."""
-    places = rng.integers(sheets.images.shape[1] - pixels + 1, size=(len(rows), 2))
-    windows = [(row, slice(y, y + pixels), slice(x, x + pixels)) for row, (y, x) in zip(rows, places, strict=True)]
-    content = torch.from_numpy(np.stack([sheets.content[window] for window in windows])).long()
+def _any_of(some: Tensor, random: torch.Generator) -> Tensor:
+    return some[torch.randint(len(some), (), generator=random)]
+
+
+def _turned_in_parts(images: Tensor, turns: Sequence[int]) -> Tensor:
+    return torch.cat([turned(part, turn) for part, turn in zip(images.tensor_split(len(turns)), turns, strict=True)])
+
+
+def _cut(images: Tensor, content: Tensor, rows: Tensor, pixels: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A patch from anywhere on each of the sheets in `rows`, and the share of each cell that holds each content."""
+    corners = torch.randint(images.shape[1] - pixels + 1, (2, len(rows), 1), generator=random)
+    y, x = (corners + torch.arange(pixels)).to(images.device)
+    place = rows.to(images.device)[:, None, None], y[:, :, None], x[:, None, :]
     edge = pixels // CELLS
-    cells = content.view(-1, CELLS, edge, CELLS, edge).transpose(2, 3).flatten(3)
-    counts = torch.zeros(*cells.shape[:3], CONTENTS).scatter_add_(3, cells, torch.ones(cells.shape))
-    images = torch.from_numpy(np.stack([sheets.images[window] for window in windows]))
-    return Labelled(images, torch.from_numpy(sheets.organs[rows]), counts / edge**2)
+    cells = content[place].view(-1, CELLS, edge, CELLS, edge)
+    shares = [(cells == number).float().mean((2, 4)) for number in range(CONTENTS)]
+    return images[place], torch.stack(shares, -1)
 
 
 def _quartered(images: Tensor, others: Tensor, quarters: Tensor) -> Tensor:
@@ -79,6 +91,6 @@ def _quartered(images: Tensor, others: Tensor, quarters: Tensor) -> Tensor:
 def _stained(images: Tensor, random: torch.Generator) -> Tensor:
     """As pixels, with another stain strength per colour and image: absorbance scaled by up to 15 %."""
     power = 1 + 0.3 * (torch.rand((len(images), 3, 1), generator=random) - 0.5)
-    table = ((torch.arange(256) + 1) / 256) ** power * 2 - 1
+    table = (((torch.arange(256) + 1) / 256) ** power * 2 - 1).to(images.device)
     levels = images.permute(0, 3, 1, 2).flatten(2)
     return table.gather(2, levels.long()).view(len(images), 3, *images.shape[1:3])

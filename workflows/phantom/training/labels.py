@@ -79,7 +79,7 @@ def cell_targets(patches: Labelled, grids: tuple[int, ...]) -> dict[int, Tensor]
     pixels = images.shape[1] // 2
     # every second pixel says enough
     stained = (images[:, ::2, ::2].amin(3) < _STAINED_BELOW).float()
-    numbers = _content_classes()[patches.organs]
+    numbers = _content_classes()[patches.organs].to(images.device)
     targets = {}
     for grid in grids:
         side = round(grid**0.5)
@@ -96,7 +96,7 @@ def cell_targets(patches: Labelled, grids: tuple[int, ...]) -> dict[int, Tensor]
         normal = (left - counted.sum(-1, keepdim=True)).clamp_min(0)
         tissue = stained.view(len(images), side, pixels // side, side, pixels // side).mean((2, 4)).flatten(1)
         weight = (tissue / 0.15).clamp(0, 1).unsqueeze(-1)
-        target = torch.zeros(len(images), grid, TOWER_CLASSES)
+        target = torch.zeros(len(images), grid, TOWER_CLASSES, device=images.device)
         whole = torch.cat([normal, lesion, counted], -1) * weight
         targets[grid] = target.scatter_add_(2, numbers[:, None, :].expand_as(whole), whole)
     return targets

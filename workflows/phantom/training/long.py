@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from reporters.profiles import Profile
@@ -14,7 +13,6 @@ from reporters.training.writer import WriterTrainer
 from workflows.phantom.training.labels import CLASSES
 from workflows.phantom.training.lessons import LearntSlide, Lessons
 from workflows.phantom.training.recipe import LongCycle
-from wsi_pipeline.errors import ModelError
 
 _AHEAD = 2
 """Rows that each worker has ready; all of them lie in shared memory, some 20 MB each."""
@@ -34,17 +32,6 @@ class _Rows(IterableDataset[Batch]):
         number = worker.id if worker else 0
         lessons = Lessons(self._slides, max(1, self._cycle.workers) * self._seed + number)
         return self._collator.in_rows(lessons.long(self._cycle, self._profile), self._cycle.row)
-
-
-def check_gpu() -> None:
-    """Refuse to begin what only a GPU can end.
-
-    Raises:
-        ModelError: there is none.
-    """
-    if not torch.cuda.is_available():
-        reason = "takes a GPU: its rows are far too long for a CPU"
-        raise ModelError("the cycle on long rows", reason, "train where CUDA is, or by the recipe without it")
 
 
 def long_profile(profile: Profile, cycle: LongCycle) -> Profile:

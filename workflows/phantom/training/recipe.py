@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from reporters.training.build import Shape
 from workflows.phantom.pathology import ORGANS
+
+STREAMS = 2
+"""Batches per step on a CPU, a core for each; part of the recipe, whatever the machine has."""
+_SHAPE = Shape(pixels=168, vision_layers=6, context=8192)
+
+
+@dataclass(frozen=True)
+class TowerCycle:
+    """One rise and fall of the tower's learning rate.
+
+    Attributes:
+        steps: how many.
+        rate: highest.
+        batch: patches of a step, or of each of its two batches on a CPU.
+    """
+
+    steps: int
+    rate: float
+    batch: int
 
 
 @dataclass(frozen=True)
@@ -75,14 +95,25 @@ class LongCycle:
 class Recipe:
     """Sizes of a training run; the defaults are those of the shipped checkpoint, which was not made in one go.
 
-    Its tower and first cycles are of an earlier day (`docs/decisions/0013-phantom-3.md`), and parts of many patches had
-    at most four slides then.
+    Attributes:
+        device: where the tower learns and encodes. On a CPU two batches a step do, each on a core, as the writer's
+            always do.
+        shape: of the model.
+        lesion_sheets, mimic_sheets: what the tower learns from.
+        tower: its cycles.
+        views: ways in which a slide is turned and stained for the writer, the first of them as scanned.
+        writer: its cycles. Parts grow over the first two fifths of the first one.
+        long: a cycle more, on long rows.
+        exam: reports of each kind that the writer is examined with.
+        organs: whose slides the writer learns from; the tower always learns all.
+        seed: of everything.
     """
 
-    lesion_sheets: int = 2600
-    mimic_sheets: int = 2400
-    tower: tuple[tuple[int, float], ...] = ((15_000, 1e-3),)
-    """Steps and highest learning rate of each cycle."""
+    device: str = "cuda"
+    shape: Shape = _SHAPE
+    lesion_sheets: int = 3000
+    mimic_sheets: int = 3000
+    tower: tuple[TowerCycle, ...] = (TowerCycle(3800, 2e-3, 1024),)
     views: int = 4
     writer: tuple[Cycle, ...] = (
         Cycle(3000, 1.2e-3, (60, 44, 0), texts=3, large=0.25, anywhere=0.0),
@@ -92,21 +123,28 @@ class Recipe:
         Cycle(2000, 6e-4, (160, 60, 0)),
         Cycle(3000, 6e-4, (200, 80, 0), texts=2, anywhere=0.3),
     )
-    """Parts grow over the first two fifths of the first cycle."""
     long: LongCycle | None = None
     exam: int = 200
     organs: tuple[str, ...] = tuple(organ.name for organ in ORGANS)
-    """Whose slides the writer learns from; the tower always learns all."""
     seed: int = 0
 
 
-LONG = replace(Recipe(), long=LongCycle(4000, 8e-4))
+CPU = Recipe(
+    device="cpu",
+    shape=Shape(context=8192),
+    lesion_sheets=2600,
+    mimic_sheets=2400,
+    tower=(TowerCycle(15_000, 1e-3, 24),),
+)
+"""The smaller tower of the checkpoint before, in some three hours on two cores."""
+LONG = replace(CPU, long=LongCycle(4000, 8e-4))
 """And two cycles more, one of them on long rows: some eight minutes on an H200, and six on two cores."""
-QUICK = Recipe(
+QUICK = replace(
+    CPU,
     lesion_sheets=3,
     mimic_sheets=3,
-    tower=((4, 1e-3),),
-    views=1,
+    tower=(TowerCycle(4, 1e-3, 24),),
+    views=2,
     writer=(
         Cycle(8, 1e-3, (1, 2, 0), texts=3, large=0.25, anywhere=0.0),
         Cycle(4, 6e-4, (2, 2, 0), texts=3, large=0.25, patches=(30, 20), shrunk=0.5),
