@@ -18,7 +18,7 @@ check: $(READY)
 	@$(BIN)/lint-imports
 
 phantom: $(READY)
-	@$(BIN)/wsi-pipeline phantom train --out phantom-checkpoint
+	@$(BIN)/wsi-pipeline phantom train --recipe cpu --out phantom-checkpoint
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

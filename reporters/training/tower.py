@@ -12,6 +12,7 @@ from torch.nn import functional
 from reporters.training.compiled import compiled
 from reporters.training.parallel import Replicas, one_core_each
 from wsi_pipeline.events import emit
+from wsi_pipeline.models.exact import exact_convolutions
 from wsi_pipeline.models.pixels import pool_grid
 
 _NOISE = 1e-4
@@ -31,8 +32,9 @@ class CellClassifier(nn.Module):
 
     def forward(self, pixels: Tensor, grids: tuple[int, ...]) -> tuple[dict[int, Tensor], Tensor]:
         """(n, 3, px, px) in [-1, 1] to logits (n, T, classes) per T of `grids`, and colours (n, T, 6) at the last."""
-        # a whitened embedding blows rounding up a hundred times: it is not made in bfloat16
-        embedded = self.tower.embeddings(pixels)
+        # a whitened embedding blows rounding up a hundred times
+        with exact_convolutions():
+            embedded = self.tower.embeddings(pixels)
         with torch.autocast("cuda", torch.bfloat16, enabled=pixels.is_cuda):
             encoded = self.tower.encoder(inputs_embeds=embedded).last_hidden_state
         hidden = self.tower.post_layernorm(encoded.float())

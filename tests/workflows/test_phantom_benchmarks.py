@@ -14,6 +14,7 @@ from tilers.tile import ALGORITHM
 from workflows.checkpoints import Model
 from workflows.phantom.drawing.cohort import draw_case
 from workflows.phantom.drawing.pool import build_pool
+from workflows.phantom.measuring.novelty import found_by, plain_features
 from workflows.phantom.measuring.reports import WHOLE, Readers, draw_cohort, measure
 from workflows.phantom.measuring.robustness import HANDLINGS, measure_robustness
 from workflows.phantom.measuring.scoring import NOTHING, Said, auroc, rates, score, truth_of
@@ -146,3 +147,28 @@ def test_a_classifier_learns_what_its_evidence_gives_away(tmp_path: Path) -> Non
     said = said_by(known["thumbnail"], ORGANS[0], [PatchStore(slide.store) for slide in pool])
     assert said.specimen == "Colon, biopsy"
     assert said.diagnoses[0] in {lesion.text for lesion in lesions}
+
+
+def test_farthest_points_find_what_is_new_and_chance_what_is_common() -> None:
+    rng = np.random.default_rng(0)
+    lesion = np.arange(100) == 40
+    features = rng.normal(size=(100, 6)).astype(np.float32)
+    features[lesion] += 30
+    seen = {
+        choose: [found_by(choose, lesion, features, 0.1, seed) for seed in range(60)]
+        for choose in ("farthest", "random")
+    }
+    assert np.mean(seen["farthest"]) == 1
+    assert 0 < np.mean(seen["random"]) < 0.3
+    hidden = rng.normal(size=(100, 6)).astype(np.float32)
+    assert np.mean([found_by("farthest", lesion, hidden, 0.1, seed) for seed in range(60)]) < 0.5
+
+
+def test_plain_features_tell_blur_and_colour_apart(tmp_path: Path) -> None:
+    (slide,) = build_pool(tmp_path, draw_case(1, "test", slides=1, **SMALL).parts[0].slides, 1)
+    features = plain_features(slide)
+    assert features.shape == (len(slide.shares), 24)
+    assert np.isfinite(features).all()
+    store = PatchStore(slide.store)
+    means = np.concatenate([batch.mean((1, 2)) for batch in store.batches(16)])
+    np.testing.assert_allclose(features[:, :3], means, atol=0.5)

@@ -22,7 +22,7 @@ from workflows.phantom.training.labels import Labelled, cell_targets
 from workflows.phantom.training.language import PROFILE
 from workflows.phantom.training.lessons import LearntSlide, Lessons
 from workflows.phantom.training.recipe import QUICK, Cycle
-from workflows.phantom.training.sheets import LESIONS, Sheets, draw_sheet
+from workflows.phantom.training.sheets import LESIONS, Sheets, draw_sheet, make_sheets, read_sheets
 from workflows.phantom.training.train import train
 from workflows.phantom.wording import merged_report
 from wsi_pipeline.events import listening
@@ -74,6 +74,15 @@ def test_a_sheet_shows_what_its_content_says_where_it_says_it() -> None:
     dark = 255 - image.min(2).astype(float)
     for moved in (np.roll(pen, 28, 0), np.roll(pen, -28, 1), pen.T, pen[::-1]):
         assert dark[moved & ~pen].mean() < dark[pen].mean() - 20
+
+
+def test_sheets_of_another_crowd_are_not_taken_for_those_that_are_there(tmp_path: Path) -> None:
+    crowds = [LESIONS, replace(LESIONS, mimics=(6, 7))]
+    files = [file for crowd in crowds for file in make_sheets(tmp_path, "train", crowd, 1, 28, 1)]
+    assert files[0] != files[1]
+    first, other = (read_sheets([file], 1).images for file in files)
+    assert not np.array_equal(first, other)
+    assert list(make_sheets(tmp_path, "train", LESIONS, 1, 28, 1)) == files[:1]
 
 
 NO_TEXT = Cycle(1, 1e-3, (1, 1, 0), texts=1000, patches=(90, 40))

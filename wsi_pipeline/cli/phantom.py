@@ -166,7 +166,7 @@ def calibrate(model: str, out: Path, parts: int, keep: Path | None, workers: int
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("phantom-pool"),
     show_default=True,
-    help="Folder for slides and what was learnt, about 14 GB; kept.",
+    help="Folder for slides and what was learnt, about 19 GB; kept.",
 )
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make slides.")
 @click.option(
@@ -174,9 +174,9 @@ def calibrate(model: str, out: Path, parts: int, keep: Path | None, workers: int
     type=click.Choice(["shipped", "cpu", "long", "quick"]),
     default="shipped",
     show_default=True,
-    help="shipped: on a GPU. cpu: a smaller tower, some three hours on two cores. long: then parts of up to 50 slides "
-    "and 40,000 patches in one context, some eight minutes more on a GPU. quick: a few slides and steps; tries the "
-    "steps out, learns little.",
+    help="shipped: the tower on a GPU, the writer in some 100 minutes on two cores. cpu: a smaller tower, all of it in "
+    "some three hours on two cores. long: as cpu, then parts of up to 50 slides and 40,000 patches in one context, "
+    "some eight minutes more on a GPU. quick: a few slides and steps; tries the steps out, learns little.",
 )
 @log_option
 def train(out: Path, work: Path, workers: int, recipe: str, json_log: bool) -> None:

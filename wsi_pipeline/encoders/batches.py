@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from wsi_pipeline.encoders.vision import VisionTower
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
+from wsi_pipeline.models.exact import exact_convolutions
 from wsi_pipeline.models.memory import ran_out
 from wsi_pipeline.store.patches import PatchStore
 
@@ -104,7 +104,7 @@ class Batches:
 
     @torch.inference_mode()
     def _encoded(self, piece: Tensor, tokens_per_patch: int) -> _Fetch:
-        with _exact_convolutions(self.tower):
+        with exact_convolutions():
             tokens = self.tower(piece.to(self._device), tokens_per_patch).float()
         if self._bringing is None:
             return lambda: np.asarray(tokens.numpy())
@@ -116,14 +116,3 @@ class Batches:
             return np.asarray(there.numpy())
 
         return fetched
-
-
-@contextmanager
-def _exact_convolutions(tower: VisionTower) -> Iterator[None]:
-    """float32 means float32: a GPU's convolutions are else rounded to ten bits, and tokens depend on their batch."""
-    weight = next(tower.parameters())
-    if not weight.is_cuda or weight.dtype != torch.float32:
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield

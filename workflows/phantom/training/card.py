@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workflows.phantom.training.recipe import STREAMS
+
 _CARD = """\
 # {title}
 
@@ -17,8 +19,8 @@ job run offline and its quality measurable.
 ## How it was made
 
 By the steps of `wsi-pipeline phantom train --out FOLDER{option}` (`workflows/phantom/training/recipe.py`
-has all sizes), phantom version {phantom_version}, seed {seed}: {all} min, tower {tower} min of them and writer
-{writer} min; slides and sheets that were there already took none.{history}
+has all sizes), phantom version {phantom_version}, seed {seed}: pool {pool} min, tower {tower} min, writer {writer}
+min; slides and sheets that were there already took none.{history}
 
 1. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
    mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps of {batch:,} patches on
@@ -90,7 +92,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         history: how these very weights came about, if not by one run.
     """
     writer, long = figures["recipe"]["writer"], figures["recipe"].get("long")
-    kind = _USUAL
+    kind = _USUAL | ({"option": " --recipe cpu"} if figures["recipe"]["device"] == "cpu" else {})
     if long:
         settled = {"settled": long["settle"]["steps"], "noise": long["settle"]["noise"]}
         kind = _LONG | {"long": _LONG["long"].format(**long, **settled)}
@@ -112,7 +114,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         tower_cycles=_cycles([cycle["steps"] for cycle in figures["recipe"]["tower"]]),
         pixels=figures["recipe"]["shape"]["pixels"],
         device="a GPU" if figures["recipe"]["device"] == "cuda" else "two cores",
-        batch=figures["recipe"]["tower"][-1]["batch"] * (1 if figures["recipe"]["device"] == "cuda" else 2),
+        batch=figures["recipe"]["tower"][-1]["batch"] * (STREAMS if figures["recipe"]["device"] == "cpu" else 1),
         millions=figures["parameters"] / 1e6,
         rows=rows,
         curve=curve,

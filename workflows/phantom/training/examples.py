@@ -15,8 +15,8 @@ from workflows.phantom.training.sheets import Sheets
 
 _MIXED = 0.5
 """Share of patches that hold quarters of another one of the same organ."""
-_TURNS = 8
-"""Of a square; each eighth of a batch is turned alike."""
+_PARTS = 8
+"""Of a batch; patches of one are turned alike."""
 
 
 def examples(
@@ -43,7 +43,7 @@ def examples(
         some, beside = (_cut(scans, content, chosen, pixels, random) for chosen in (rows, others))
         quarters = torch.rand((batch, 2, 2), generator=random) < 0.5
         quarters &= (torch.rand(batch, generator=random) < _MIXED)[:, None, None]
-        turns = torch.randint(8, (_TURNS,), generator=random).tolist()
+        turns = torch.randint(8, (_PARTS,), generator=random).tolist()
         images, shares = (
             _turned_in_parts(_quartered(one, other, quarters.to(device)), turns)
             for one, other in zip(some, beside, strict=True)

@@ -1,4 +1,4 @@
-"""What was learnt is kept, by all that decides it: a run that was stopped goes on behind it."""
+"""What was learnt is kept, by all that decides its weights: a run that was stopped goes on behind it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workflows.phantom.training.recipe import Recipe
 from wsi_pipeline.store.fingerprint import fingerprint
 
 TRAINING = 9
-"""Raised whenever the same recipe would train another tower, so that nothing learnt before is taken for it."""
+"""Raised whenever the same recipe would train other weights, so that nothing learnt before is taken for them."""
 
 
 def kept(

@@ -93,11 +93,11 @@ class LongCycle:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes of a training run; the defaults are those of the shipped checkpoint, which was not made in one go.
+    """Sizes of a training run; the defaults give the shipped tower, and a writer of its own (decision 21).
 
     Attributes:
-        device: where the tower learns and encodes. On a CPU two batches a step do, each on a core, as the writer's
-            always do.
+        device: where the tower learns and encodes, and the writer is examined. On a CPU `STREAMS` batches make a
+            step; they always do where the writer learns.
         shape: of the model.
         lesion_sheets, mimic_sheets: what the tower learns from.
         tower: its cycles.
@@ -136,9 +136,9 @@ CPU = Recipe(
     mimic_sheets=2400,
     tower=(TowerCycle(15_000, 1e-3, 24),),
 )
-"""The smaller tower of the checkpoint before, in some three hours on two cores."""
+"""The smaller tower of the checkpoint before: all of it in some three hours on two cores."""
 LONG = replace(CPU, long=LongCycle(4000, 8e-4))
-"""And two cycles more, one of them on long rows: some eight minutes on an H200, and six on two cores."""
+"""As `CPU`, and two cycles more, one of them on long rows: some eight minutes on an H200, and six on two cores."""
 QUICK = replace(
     CPU,
     lesion_sheets=3,

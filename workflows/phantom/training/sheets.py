@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,9 +25,10 @@ from workflows.phantom.drawing.tissue import FIELD_MPP
 from workflows.phantom.pathology import ORGANS, VERSION
 from workflows.phantom.seeds import Split, case_seed, slide_seed
 from wsi_pipeline.models.pixels import resize
+from wsi_pipeline.store.fingerprint import fingerprint
 
 _MPP = 2.0
-"""Nuclei are still three pixels wide; the model's own pixels are 7 µm."""
+"""Nuclei are still three pixels wide; the shipped tower's own pixels are 4.6 µm."""
 _MM = 2.7
 _PATCHES = 3.5
 """Edge of a sheet in patches of 768 µm: a little less than `_MM`."""
@@ -110,7 +111,8 @@ def _read(file: Path) -> Sheets:
 
 def _make_group(job: tuple[Path, Split, Crowd, int, int, int]) -> Path:
     root, split, crowd, first, last, pixels = job
-    file = root / f"v{VERSION}-{crowd.name}-{pixels}px-{first:06d}-{last:06d}.npz"
+    known = fingerprint(phantom=VERSION, split=split, crowd=asdict(crowd), pixels=pixels)
+    file = root / f"{crowd.name}-{known}-{first:06d}-{last:06d}.npz"
     if not file.exists():
         made = [
             draw_sheet(case_seed(crowd.first + n, split), crowd, round(pixels * _PATCHES)) for n in range(first, last)

@@ -6,7 +6,6 @@ trust it.
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,20 @@ from reporters.training.tower import train_tower, whiten
 from workflows.phantom.drawing.pool import PoolSlide
 from workflows.phantom.training.exam import patch_accuracy
 from workflows.phantom.training.examples import examples
-from workflows.phantom.training.kept import kept, kept_at, sizes
+from workflows.phantom.training.kept import kept, sizes
 from workflows.phantom.training.labels import TOWER_CLASSES, labelled_pool
 from workflows.phantom.training.lessons import GRIDS
 from workflows.phantom.training.recipe import STREAMS, Recipe, TowerCycle
-from workflows.phantom.training.sheets import GROUP, LESIONS, LOOKALIKES, make_sheets, read_sheets
+from workflows.phantom.training.sheets import GROUP, LESIONS, LOOKALIKES, Sheets, make_sheets, read_sheets
 from wsi_pipeline.events import emit
 
 _TYPICAL = 1000
 """Patches whose components the tower begins with."""
-TOWER_GRIDS = (1, 4, 16)
+_GRIDS = (1, 4, 16)
 """Cells per patch the tower is taught on: finer ones teach where, and lower its false alarms."""
 
 
-def draw_sheets(work: Path, recipe: Recipe, workers: int) -> list[Path]:
+def _draw_sheets(work: Path, recipe: Recipe, workers: int) -> list[Path]:
     """Files of all sheets of a recipe, those of one crowd before those of the other."""
     files, pixels = [], recipe.shape.pixels
     for crowd, count in ((LESIONS, recipe.lesion_sheets), (LOOKALIKES, recipe.mimic_sheets)):
@@ -39,36 +38,34 @@ def draw_sheets(work: Path, recipe: Recipe, workers: int) -> list[Path]:
 
 
 def teach_tower(
-    vision: Any, held_out: Future[list[PoolSlide]], work: Path, recipe: Recipe, sheets: list[Path] | None
+    vision: Any, held_out: list[PoolSlide], work: Path, recipe: Recipe, workers: int
 ) -> list[dict[str, Any]]:
     """All cycles of the vision tower, where they are not kept yet; the figures of each.
 
     Args:
         vision: the tower, taught in place.
-        held_out: slides of other seeds, on which it is examined; waited for.
+        held_out: slides of other seeds, on which it is examined.
         work: folder of what is kept.
         recipe: sizes and seed.
-        sheets: files of `draw_sheets`; None where a finished tower is kept.
+        workers: processes that draw sheets.
     """
     pixels, streams = recipe.shape.pixels, STREAMS if recipe.device == "cpu" else 1
-    known = cache(partial(read_sheets, sheets or [], recipe.lesion_sheets + recipe.mimic_sheets))
+
+    @cache
+    def known() -> Sheets:
+        return read_sheets(_draw_sheets(work, recipe, workers), recipe.lesion_sheets + recipe.mimic_sheets)
 
     def learn(number: int, cycle: TowerCycle) -> dict[str, Any]:
         if number == 0:
-            typical, _ = next(examples(known(), pixels, TOWER_GRIDS, _TYPICAL, recipe.seed))
+            typical, _ = next(examples(known(), pixels, _GRIDS, _TYPICAL, recipe.seed))
             whiten(vision, typical)
         seeds = [streams * (recipe.seed + number) + k for k in range(streams)]
-        some = [examples(known(), pixels, TOWER_GRIDS, cycle.batch, seed, recipe.device) for seed in seeds]
+        some = [examples(known(), pixels, _GRIDS, cycle.batch, seed, recipe.device) for seed in seeds]
         vision.to(recipe.device)
         classifier = train_tower(vision, TOWER_CLASSES, some, cycle.steps, cycle.rate, recipe.seed + number).to("cpu")
-        return {"accuracy": patch_accuracy(classifier, labelled_pool(held_out.result(), pixels), GRIDS)}
+        return {"accuracy": patch_accuracy(classifier, labelled_pool(held_out, pixels), GRIDS)}
 
     return [
         kept(work, "tower", sizes(recipe, tower=number + 1), vision, partial(learn, number, cycle))
         for number, cycle in enumerate(recipe.tower)
     ]
-
-
-def tower_at(work: Path, recipe: Recipe) -> Path:
-    """Where the weights of a finished tower are kept."""
-    return kept_at(work, "tower", sizes(recipe, len(recipe.tower)))

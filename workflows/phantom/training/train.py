@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,11 +28,12 @@ from workflows.phantom.training.language import PROFILE, all_texts
 from workflows.phantom.training.lessons import GRIDS, LearntSlide, Lessons
 from workflows.phantom.training.long import long_profile, teach_long
 from workflows.phantom.training.recipe import CPU, STREAMS, Cycle, Recipe
-from workflows.phantom.training.teach_tower import draw_sheets, teach_tower, tower_at
+from workflows.phantom.training.teach_tower import teach_tower
 from workflows.phantom.wording import EXTENSIVE_PATCHES
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
 from wsi_pipeline.models.checkpoint import FIGURES
+from wsi_pipeline.models.exact import exact_convolutions
 from wsi_pipeline.models.pixels import pool_grid
 
 
@@ -44,7 +44,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     of them that it finished. The minutes of its card are those of each cycle, and of the last run for slides.
 
     Args:
-        work: folder for what is made on the way (about 14 GB).
+        work: folder for what is made on the way (about 19 GB).
         out: folder of the checkpoint.
         recipe: sizes and seed.
         workers: processes that make slides.
@@ -54,22 +54,16 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     """
     _check_gpu(work, recipe)
     started = time.monotonic()
+    pools = _training_pools(work, workers, recipe)
     benign, per_lesion, _faint = recipe.writer[0].slides
+    held_out = _pool(work, "calibration", (max(1, benign // 5), max(2, per_lesion // 10), 0), recipe.organs, workers)
+    pooled = time.monotonic()
     tokenizer = build_tokenizer(all_texts())
     model = build_model(recipe.shape, tokenizer, recipe.seed)
     vision, pixels = model.model.vision_tower, recipe.shape.pixels
-    sheets = None if tower_at(work, recipe).exists() else draw_sheets(work, recipe, workers)
-    with ThreadPoolExecutor(1) as beside:
-        # a tower that learns on a GPU leaves the cores to those who draw slides
-        few = max(1, benign // 5), max(2, per_lesion // 10), 0
-        held_out = beside.submit(_pool, work, "calibration", few, recipe.organs, workers)
-        pools = beside.submit(_training_pools, work, workers, recipe)
-        towers = teach_tower(vision, held_out, work, recipe, sheets)
+    towers = teach_tower(vision, held_out, work, recipe, workers)
     emit("train.measured", what="tower", **towers[-1]["accuracy"])
-    learnt = [
-        _learn(vision, new, pixels, recipe.views, recipe.seed + k, recipe.device)
-        for k, new in enumerate(pools.result())
-    ]
+    learnt = [_learn(vision, new, pixels, recipe.views, recipe.seed + k, recipe.device) for k, new in enumerate(pools)]
     writer = _teach_writer(model, tokenizer, learnt, work, recipe)
     profile = PROFILE
     if recipe.long:
@@ -77,7 +71,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         model.config.text_config.max_position_embeddings = profile.context
         writer += _teach_long(model, tokenizer, profile, learnt, work, recipe)
     curve = [loss for cycle in writer for loss in cycle["loss"]]
-    known = _learn(vision, held_out.result(), pixels, 1, recipe.seed, recipe.device)
+    known = _learn(vision, held_out, pixels, 1, recipe.seed, recipe.device)
     trainer = WriterTrainer(model.to(recipe.device), tokenizer, profile, classes=0)
     reports = exact_reports(trainer, known, GRIDS, recipe.exam)
     figures = {
@@ -90,7 +84,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         "held_out_exact_reports": reports,
         "answer_loss": curve[:: max(1, len(curve) // 24)],
         "minutes": {
-            "all": round((time.monotonic() - started) / 60, 1),
+            "pool": round((pooled - started) / 60, 1),
             "tower": round(sum(cycle["minutes"] for cycle in towers), 1),
             "writer": round(sum(cycle["minutes"] for cycle in writer), 1),
         },
@@ -198,9 +192,9 @@ def _training_pools(work: Path, workers: int, recipe: Recipe) -> list[list[PoolS
 
 
 def _pool(
-    work: Path, split: Split, sizes: tuple[int, int, int], organs: Collection[str], workers: int
+    work: Path, split: Split, counts: tuple[int, int, int], organs: Collection[str], workers: int
 ) -> list[PoolSlide]:
-    specs = pool_specs(split, *sizes, workers, [organ_named(name) for name in organs])
+    specs = pool_specs(split, *counts, workers, [organ_named(name) for name in organs])
     require(split, (spec.seed for spec in specs))
     slides = []
     for slide in build_pool(work / split, specs, workers):
@@ -209,7 +203,6 @@ def _pool(
     return slides
 
 
-@torch.inference_mode()
 def _learn(vision: Any, slides: list[PoolSlide], pixels: int, views: int, seed: int, device: str) -> list[LearntSlide]:
     """Tokens of every slide at the finest trained T, turned and stained in several ways; the first is as scanned."""
     random = np.random.default_rng([seed, 5])
@@ -221,7 +214,8 @@ def _learn(vision: Any, slides: list[PoolSlide], pixels: int, views: int, seed: 
         power[1:] += 0.24 * (torch.from_numpy(random.random((views - 1, 3, 1, 1))).float() - 0.5)
         light = (as_pixels(images.flatten(0, 1).to(device)) + 1) / 2 + 1e-3
         stained = light ** power.repeat_interleave(len(scanned), 0).to(device) * 2 - 1
-        hidden = vision(pixel_values=stained).last_hidden_state
+        with torch.inference_mode(), exact_convolutions():
+            hidden = vision(pixel_values=stained).last_hidden_state
         tokens = pool_grid(hidden, max(GRIDS)).half().cpu().numpy().reshape(views, len(scanned), max(GRIDS), -1)
         extensive = slide.showing >= EXTENSIVE_PATCHES
         shown = shows_lesion(slide.lesion), shows_plainly(slide.lesion), shows_nothing(slide.lesion)
