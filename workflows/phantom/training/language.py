@@ -8,6 +8,7 @@ from reporters.profiles import Profile
 from workflows.phantom.drawing.cohort import MAX_SLIDES
 from workflows.phantom.pathology import ORGANS
 from workflows.phantom.training.lessons import GRIDS
+from workflows.phantom.training.recipe import CONTEXT
 from workflows.phantom.wording import PartFinding, merged_report, write_report
 
 PROFILE = Profile(
@@ -15,7 +16,7 @@ PROFILE = Profile(
     native_tokens=16,
     trained_tokens=GRIDS,
     mixes=True,
-    context=8192,
+    context=CONTEXT,
     strategy="joint",
     patch_size=768,
     mpps=(1.0,),

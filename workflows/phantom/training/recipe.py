@@ -9,7 +9,9 @@ from workflows.phantom.pathology import ORGANS
 
 STREAMS = 2
 """Batches per step on a CPU, a core for each; part of the recipe, whatever the machine has."""
-_SHAPE = Shape(pixels=168, vision_layers=6, context=8192)
+CONTEXT = 8192
+"""Tokens that the checkpoint is made for."""
+_SHAPE = Shape(pixels=168, vision_layers=6, context=CONTEXT)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Recipe:
 
 CPU = Recipe(
     device="cpu",
-    shape=Shape(context=8192),
+    shape=Shape(context=CONTEXT),
     lesion_sheets=2600,
     mimic_sheets=2400,
     tower=(TowerCycle(15_000, 1e-3, 24),),
