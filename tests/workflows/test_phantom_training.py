@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from reporters.training.build import Shape, build_model, build_tokenizer
@@ -18,6 +19,7 @@ from workflows.phantom.drawing.pool import pool_specs
 from workflows.phantom.pathology import ORGANS
 from workflows.phantom.seeds import case_seed
 from workflows.phantom.training.examples import examples
+from workflows.phantom.training.kept import kept_at, sizes
 from workflows.phantom.training.labels import Labelled, cell_targets
 from workflows.phantom.training.language import PROFILE
 from workflows.phantom.training.lessons import LearntSlide, Lessons
@@ -166,7 +168,7 @@ def test_merging_cites_findings() -> None:
     assert merged_report(part.organ, 2, ()).endswith("[F1, F2]")
 
 
-def test_the_recipe_runs_and_its_checkpoint_writes(tmp_path: Path) -> None:
+def test_the_recipe_runs_and_its_checkpoint_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wsi_pipeline as wp
 
     figures = train(tmp_path / "pool", tmp_path / "model", QUICK, workers=2)
@@ -183,3 +185,10 @@ def test_the_recipe_runs_and_its_checkpoint_writes(tmp_path: Path) -> None:
         train(tmp_path / "pool", tmp_path / "again", QUICK, workers=2)
     assert "train.sheets" not in seen
     assert digest(tmp_path / "again/model.safetensors") == digest(weights)
+    # a tower that was taught on a GPU elsewhere, and brought here
+    there = replace(QUICK, device="cuda")
+    taught, brought = (kept_at(tmp_path / "pool", "tower", sizes(recipe, 1)) for recipe in (QUICK, there))
+    taught.rename(brought)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert train(tmp_path / "pool", tmp_path / "third", there, workers=2)["recipe"]["device"] == "cuda"
+    assert digest(tmp_path / "third/model.safetensors") == digest(weights)

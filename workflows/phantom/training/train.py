@@ -50,9 +50,10 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         workers: processes that make slides.
 
     Raises:
-        ModelError: the recipe takes a GPU, and there is none.
+        ModelError: the recipe takes a GPU, there is none, and what is learnt on one is not kept yet.
     """
     _check_gpu(work, recipe)
+    device = recipe.device if torch.cuda.is_available() else "cpu"
     started = time.monotonic()
     pools = _training_pools(work, workers, recipe)
     benign, per_lesion, _faint = recipe.writer[0].slides
@@ -63,7 +64,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     vision, pixels = model.model.vision_tower, recipe.shape.pixels
     towers = teach_tower(vision, held_out, work, recipe, workers)
     emit("train.measured", what="tower", **towers[-1]["accuracy"])
-    learnt = [_learn(vision, new, pixels, recipe.views, recipe.seed + k, recipe.device) for k, new in enumerate(pools)]
+    learnt = [_learn(vision, new, pixels, recipe.views, recipe.seed + k, device) for k, new in enumerate(pools)]
     writer = _teach_writer(model, tokenizer, learnt, work, recipe)
     profile = PROFILE
     if recipe.long:
@@ -71,8 +72,8 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         model.config.text_config.max_position_embeddings = profile.context
         writer += _teach_long(model, tokenizer, profile, learnt, work, recipe)
     curve = [loss for cycle in writer for loss in cycle["loss"]]
-    known = _learn(vision, held_out, pixels, 1, recipe.seed, recipe.device)
-    trainer = WriterTrainer(model.to(recipe.device), tokenizer, profile, classes=0)
+    known = _learn(vision, held_out, pixels, 1, recipe.seed, device)
+    trainer = WriterTrainer(model.to(device), tokenizer, profile, classes=0)
     reports = exact_reports(trainer, known, GRIDS, recipe.exam)
     figures = {
         "phantom_version": VERSION,
@@ -97,14 +98,17 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
 
 
 def _check_gpu(work: Path, recipe: Recipe) -> None:
-    """Refuse to begin what only a GPU can end.
+    """Refuse to begin what only a GPU can end: what was learnt on one before may be kept in `work`.
 
     Raises:
         ModelError: there is none.
     """
-    wanted = recipe.device == "cuda" or (recipe.long and not kept_at(work, "long", _long_sizes(recipe)).exists())
-    if wanted and not torch.cuda.is_available():
-        raise ModelError("this recipe", "takes a GPU", "train where CUDA is, or by the recipe for a CPU")
+    there = [("tower", sizes(recipe, len(recipe.tower)))] if recipe.device == "cuda" else []
+    there += [("long", _long_sizes(recipe))] if recipe.long else []
+    missing = [name for name, made_by in there if not kept_at(work, name, made_by).exists()]
+    if missing and not torch.cuda.is_available():
+        what = f"takes a GPU (for {missing[0]}-*.pt, not in {work})"
+        raise ModelError("this recipe", what, "train where CUDA is and go on here with its --work, or by --recipe cpu")
 
 
 def _teach_writer(
