@@ -20,7 +20,7 @@ _OPTIONS = (
     click.option("--bank-seed", default=800_000, show_default=True, help="Of its slides, within the test split."),
     click.option("--normal", default=100, show_default=True, help="Its slides without a lesion, per organ."),
     click.option("--per-lesion", default=8, show_default=True, help="Its slides per diagnosis."),
-    click.option("--workers", default=2, show_default=True),
+    click.option("--workers", default=2, show_default=True, help="Processes."),
 )
 
 

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import click
@@ -26,8 +28,9 @@ import numpy as np
 from banks import BankOptions, bank_command
 
 from workflows.checkpoints import Model
-from workflows.phantom.measuring.haystack import compose, least_on_a_slide
+from workflows.phantom.measuring.haystack import Bank, compose, least_on_a_slide
 from workflows.phantom.measuring.needle import EVERY, READERS, Reading, read, read_from_files
+from workflows.phantom.measuring.processes import single_core_processes
 from workflows.phantom.measuring.scoring import wilson
 from workflows.phantom.pathology import ORGANS
 from wsi_pipeline.errors import ModelError
@@ -57,6 +60,60 @@ class FromFiles:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Composing:
+    """What all cases of a run share.
+
+    Attributes:
+        settings: of the model.
+        bank: file of it.
+        seed: of what is composed.
+        readers: by their names.
+        from_files: how many cases of each kind are read from slide files, too.
+    """
+
+    settings: ModelSettings
+    bank: Path
+    seed: int
+    readers: tuple[str, ...]
+    from_files: int
+
+
+@cache
+def _at_hand(composing: Composing) -> tuple[Model, Bank]:
+    return Model(composing.settings), pickle.loads(composing.bank.read_bytes())
+
+
+def _read_one(
+    composing: Composing, asked: tuple[int, int, int]
+) -> tuple[list[Row], list[FromFiles], dict[tuple[int, str], str]]:
+    """One case by every reader; what refused it says why."""
+    size, lesion, number = asked
+    model, bank = _at_hand(composing)
+    random = np.random.default_rng([composing.seed, size, lesion, number])
+    case = compose(bank, random, ORGANS[number % len(ORGANS)], size, lesion)
+    rows: list[Row] = []
+    refused = {}
+    for reader in composing.readers:
+        started = time.monotonic()
+        try:
+            reading = read(model, case, READERS[reader], number)
+        except ModelError as error:
+            refused[size, reader] = str(error)
+            continue
+        rows.append(Row(size, lesion, case.distinct, reader, reading, time.monotonic() - started))
+    if number >= composing.from_files:
+        return rows, [], refused
+    with tempfile.TemporaryDirectory(prefix="needle-files-", dir=composing.bank.parent) as work:
+        started = time.monotonic()
+        reading = read_from_files(composing.settings, case, bank, Path(work))
+        seconds = time.monotonic() - started
+    every = next((row.reading for row in rows if row.reader == EVERY), None) or read(
+        model, case, READERS[EVERY], number
+    )
+    return rows, [FromFiles(size, lesion, reading, reading.said == every.said, seconds)], refused
+
+
 @click.command()
 @click.option("--seed", default=0, show_default=True, help="Of what is composed.")
 @click.option("--patches", "sizes", type=int, multiple=True, default=(100, 1000), show_default=True)
@@ -79,31 +136,18 @@ def main(
         if least_on_a_slide(size) < lesion:
             raise click.BadParameter(f"a slide of {size} patches in all has no room for a lesion of {lesion}")
     settings = ModelSettings(name=model, context_tokens=context)
-    loaded = Model(settings)
     rows: list[Row] = []
     files: list[FromFiles] = []
     refused: dict[tuple[int, str], str] = {}
-    with bank.built(loaded) as (slides, folder):
-        for size, lesion, number in itertools.product(sizes, (0, *lesions), range(cases)):
-            random = np.random.default_rng([seed, size, lesion, number])
-            case = compose(slides, random, ORGANS[number % len(ORGANS)], size, lesion)
-            composed: dict[str, Reading] = {}
-            for reader in readers or READERS:
-                started = time.monotonic()
-                try:
-                    composed[reader] = read(loaded, case, READERS[reader], number)
-                except ModelError as error:
-                    refused[size, reader] = str(error)
-                    continue
-                rows.append(Row(size, lesion, case.distinct, reader, composed[reader], time.monotonic() - started))
-            if number < from_files:
-                with tempfile.TemporaryDirectory(prefix="needle-files-", dir=folder) as work:
-                    started = time.monotonic()
-                    reading = read_from_files(settings, case, slides, Path(work))
-                    seconds = time.monotonic() - started
-                every = composed.get(EVERY) or read(loaded, case, READERS[EVERY], number)
-                files.append(FromFiles(size, lesion, reading, reading.said == every.said, seconds))
-            print(f"\r{size} patches, lesion {lesion}: {number + 1} of {cases}", end="", file=sys.stderr, flush=True)
+    with bank.built(Model(settings)) as (slides, folder), single_core_processes(bank.workers) as processes:
+        composing = Composing(settings, folder / "bank.pkl", seed, readers or tuple(READERS), from_files)
+        composing.bank.write_bytes(pickle.dumps(slides))
+        asked = list(itertools.product(sizes, (0, *lesions), range(cases)))
+        for done, (some, from_file, why) in enumerate(processes.map(partial(_read_one, composing), asked), 1):
+            rows += some
+            files += from_file
+            refused |= why
+            print(f"\r{done} of {len(asked)} cases", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     if as_json:
         told = [vars(row) | {"reading": vars(row.reading)} for row in (*rows, *files)]
@@ -114,7 +158,7 @@ def main(
     longest = f"{context:,} tokens of context" if context else "the model's own context"
     print(f"needle: seed {seed}, model {machine.model(model)}, {longest}")
     print(f"bank of seed {bank.bank_seed}: {held} normal patches")
-    print(machine.describe())
+    print(f"{machine.describe()}; {bank.workers} cases at a time, a core each")
     print(f"naming one of the organ's lesions blindly is right in {np.mean([1 / len(o.lesions) for o in ORGANS]):.2f}")
     _print(rows)
     for (size, reader), why in refused.items():

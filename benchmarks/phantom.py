@@ -40,9 +40,9 @@ REPORTS = (WHOLE, WHOLE_BESIDE)
 """Read as reports, with a line for every slide; the others as drafts."""
 NOTES = """\
 exact, diseased: of parts that show a lesion. spotless: exact, slides and extents right, every slide's line right, and
-no contradiction; told of reports only. Who calls everything benign and who reads thumbnails are told the organ. These,
-and the first checkpoint, are not asked for extents; thumbnails name one diagnosis where parts may have two. A slide
-holds some 14 patches: 126 of one are all of it."""
+no contradiction; told of reports only. These may abstain, too, and count as wrong where they do. Who calls everything
+benign and who reads thumbnails are told the organ. These, and the first checkpoint, are not asked for extents;
+thumbnails name one diagnosis where parts may have two. A slide holds some 14 patches: 126 of one are all of it."""
 
 
 @click.command()
@@ -73,6 +73,7 @@ def main(
             if scores:
                 save(found, scores)
     print(file=sys.stderr)
+    found.sort(key=lambda s: s.reader != WHOLE)
     rows = {
         reader: {bucket: rates(s for s in found if s.reader == reader and s.bucket == bucket) for bucket in BUCKETS}
         for reader in dict.fromkeys(s.reader for s in found)

@@ -27,6 +27,8 @@ _EARLY, _MIDDLE = 2, 3
 """Layers after which the auxiliary heads listen: the last local one before, and the first global one."""
 _AUXILIARY = 0.5
 """Weight of their losses beside the answer's."""
+POINT = 50
+"""Steps whose mean answer loss is a point of the curve."""
 
 
 class Heads(nn.Module):
@@ -74,7 +76,7 @@ class Learner(nn.Module):
 
 
 class _Learning:
-    """AdamW with a one-cycle rate on all but the vision tower; a point of the curve is the answer loss of 50 steps."""
+    """AdamW with a one-cycle rate on all but the vision tower, and the curve of the answer loss."""
 
     def __init__(self, learner: Learner, steps: int, rate: float) -> None:
         for parameter in learner.model.model.vision_tower.parameters():
@@ -95,7 +97,7 @@ class _Learning:
         self._schedule.step()
         self._done += 1
         self._running += answers
-        if self._done % 50 == 0:
+        if self._done % POINT == 0:
             self.curve.append(round(float(np.mean(sorted(map(float, self._running)))), 4))
             emit("train.writer", step=self._done, steps=self._steps, loss=self.curve[-1])
             self._running.clear()
@@ -124,7 +126,7 @@ class WriterTrainer:
         self.learner = Learner(model, heads)
 
     def fit(self, streams: Sequence[Iterator[list[TrainingCase]]], steps: int, rate: float = 1e-3) -> list[float]:
-        """Take `steps` steps of AdamW with a one-cycle rate; return the answer loss every 50 steps.
+        """Take `steps` steps of AdamW with a one-cycle rate; return the answer loss every `POINT` steps.
 
         Every step takes a batch of each stream, at the same time.
         """

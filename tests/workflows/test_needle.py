@@ -72,7 +72,20 @@ def test_every_reader_reads_and_those_that_see_less_take_less(bank: Bank) -> Non
 def test_the_table_has_a_row_per_reader_and_lesion(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     monkeypatch.setattr("banks.build_bank", lambda *_: bank)
-    asked = ("--patches", "40", "--cases", "2", "--lesions", "1", "--plans", EVERY, "--plans", "windows")
+    asked = (
+        "--patches",
+        "40",
+        "--cases",
+        "2",
+        "--lesions",
+        "1",
+        "--plans",
+        EVERY,
+        "--plans",
+        "windows",
+        "--workers",
+        "1",
+    )
     rows = re.findall(r"^ +40 +\d+ +(none|1)  ([a-z() ]+?) +2 .* +([\d,]+) +\d+\.\d+ +\d+\.\d +\d+\.\d$",
                       run_benchmark("needle.py", *asked), re.MULTILINE)  # fmt: skip
     assert [row[:2] for row in rows] == [(lesion, reader) for lesion in ("none", "1") for reader in (EVERY, "windows")]

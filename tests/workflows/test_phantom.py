@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.workflows.conftest import SMALL, digest
 from tilers.readers import open_slide
 from workflows.demo import demo_cases
+from workflows.phantom.drawing import artefacts, painting
 from workflows.phantom.drawing.artefacts import NAMES
 from workflows.phantom.drawing.cohort import draw_case, write_cases
 from workflows.phantom.drawing.contents import MOST, artefact, mimic_of
@@ -200,11 +201,27 @@ def test_distractors_leave_lesions_to_be_seen() -> None:
     assert all(drawn.values())
 
 
-def test_textures_differ_from_slide_to_slide() -> None:
-    plain = [spec(None, seed=seed, distractors=False) for seed in range(3)]
-    maps = [paint(one, lay_out(one)).stains.maps[0] for one in plain]
-    spread = [float(np.std(m[m > 0])) for m in maps]
-    assert min(abs(a - b) / b for a, b in combinations(spread, 2)) > 1e-3
+def test_textures_differ_from_slide_to_slide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same slide without what makes textures its own looks otherwise."""
+    plain = spec(None, distractors=False)
+    own = paint(plain, lay_out(plain)).stains.maps[0]
+    monkeypatch.setattr(painting, "varied", lambda rng, motif: motif)
+    usual = paint(plain, lay_out(plain)).stains.maps[0]
+    assert np.abs(own - usual)[own > 0].mean() > 0.02
+
+
+def test_blood_covers_no_lesion(monkeypatch: pytest.MonkeyPatch) -> None:
+    slides = [spec(mm=0.6, seed=seed) for seed in range(24)]
+    paintings = {one.seed: paint(one, lay_out(one)) for one in slides}
+    bloody = [one for one in slides if (paintings[one.seed].content == artefact("blood")).any()]
+    assert bloody
+    monkeypatch.setattr(artefacts, "blood", lambda rng, stains, taboo: (stains, np.zeros_like(taboo)))
+    for one in bloody:
+        layout = lay_out(one)
+        lesion = layout.lesion > 0
+        without = paint(one, layout)
+        maps = zip(paintings[one.seed].stains.maps, without.stains.maps, strict=True)
+        assert all(np.array_equal(a[lesion], b[lesion]) for a, b in maps)
 
 
 def test_what_lies_where_is_known() -> None:

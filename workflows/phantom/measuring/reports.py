@@ -62,15 +62,7 @@ class Readers:
     def rows(self) -> tuple[str, ...]:
         """Those that see less, and the whole case beside them."""
         others = ((THUMBNAIL, self.thumbnail), (EARLIER, self.earlier))
-        return (
-            WHOLE_BESIDE,
-            ONE_SLIDE,
-            ONE_126,
-            SHARED_126,
-            TENTH,
-            ALL_BENIGN,
-            *(row for row, given in others if given),
-        )
+        return (WHOLE_BESIDE, ONE_SLIDE, ONE_126, SHARED_126, TENTH, *(row for row, given in others if given))
 
 
 def draw_cohort(seed: int, parts: int) -> list[PhantomCase]:
@@ -121,12 +113,12 @@ def _loaded(name: str) -> Model:
 
 
 def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | None, keep: bool) -> list[Score]:
+    scores = [score(ALL_BENIGN, all_benign(part.organ), part) for part in truth.parts]
     with written_case(work, truth, keep) as folder:
         read = read_case(folder, RunSettings(model=ModelSettings(name=model)))
         if read.report is None:
             rows = (WHOLE, *(beside.rows if beside else ()))
-            return [score(row, NOTHING, part) for part in truth.parts for row in rows]
-        scores = []
+            return [*scores, *(score(row, NOTHING, part) for part in truth.parts for row in rows)]
         for part, drafted, true in zip(read.case.parts, read.report.parts, truth.parts, strict=True):
             scores.append(score(WHOLE, said_in_report(drafted, [s.id for s in part.slides]), true))
             if beside:
@@ -152,7 +144,6 @@ def _others(case: ReadCase, part: Part, truth: PhantomPart, readers: Readers, fo
         ONE_126: read([picked], MEDGEMMA_PATCHES),
         SHARED_126: read(names, MEDGEMMA_PATCHES),
         TENTH: read(names, -(-patches // 10)),
-        ALL_BENIGN: all_benign(truth.organ),
     }
     if readers.thumbnail:
         said[THUMBNAIL] = said_by(readers.thumbnail, truth.organ, [stores[n] for n in names])

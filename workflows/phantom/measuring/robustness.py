@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tifffile
 
-from workflows.phantom.drawing.cohort import PhantomPart, draw_case
+from workflows.phantom.drawing.cohort import MAX_SLIDES, PhantomPart, draw_case
 from workflows.phantom.drawing.layout import SlideSpec
 from workflows.phantom.drawing.slide import make_slide, write_slide
 from workflows.phantom.measuring.processes import single_core_processes
@@ -65,12 +65,12 @@ def measure_robustness(
     Args:
         work: folder for slides and results; each is deleted once read.
         seed: first test seed.
-        parts: how many, of two to five slides.
+        parts: how many, of one to twelve slides in turns.
         model: checkpoint.
         workers: processes.
         handlings: which.
     """
-    drawn = [draw_case(seed + n, "test", slides=2 + n % 4).parts[0] for n in range(parts)]
+    drawn = [draw_case(seed + n, "test", slides=1 + (n + 1) % MAX_SLIDES).parts[0] for n in range(parts)]
     with single_core_processes(workers) as pool:
         yield from pool.map(_compare, [work] * parts, range(parts), drawn, [model] * parts, [handlings] * parts)
 

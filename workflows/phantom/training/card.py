@@ -49,7 +49,7 @@ tell whether training went well, and are no measure of the checkpoint.
 |---|---|
 {rows}
 
-Answer loss over training: {curve}.
+Answer loss over training{every}: {curve}.
 {tables}
 ## Limits
 
@@ -118,6 +118,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         millions=figures["parameters"] / 1e6,
         rows=rows,
         curve=curve,
+        every=f", every {every:,} steps" if (every := figures.get("answer_loss_every")) else "",
         tables="".join(printed),
         history=f" {history}" if history else "",
     )

@@ -1,4 +1,4 @@
-"""What was learnt is kept, by all that decides its weights: a run that was stopped goes on behind it."""
+"""What was learnt and encoded is kept, by all that decides it: a run that was stopped goes on behind it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ def kept(
     known = torch.load(file, weights_only=True)
     module.load_state_dict(known["weights"])
     return dict(known["figures"])
+
+
+def kept_tokens(file: Path, encode: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor]:
+    """Tokens of every slide, encoded or as an earlier run left them in `file`."""
+    if not file.exists():
+        torch.save(encode(), file.with_suffix(".partial"))
+        file.with_suffix(".partial").rename(file)
+    return list(torch.load(file, weights_only=True))
 
 
 def kept_at(work: Path, name: str, recipe: dict[str, Any]) -> Path:

@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reporters.profiles import Profile
 from reporters.training.build import build_model, build_tokenizer, save_checkpoint
-from reporters.training.writer import WriterTrainer
+from reporters.training.writer import POINT, WriterTrainer
 from workflows.phantom.drawing.pool import PoolSlide, build_pool, pool_specs, shows_lesion, shows_nothing, shows_plainly
 from workflows.phantom.pathology import VERSION, organ_named
 from workflows.phantom.seeds import Split, require
 from workflows.phantom.training.card import model_card
 from workflows.phantom.training.exam import exact_reports
 from workflows.phantom.training.examples import as_pixels, turned
-from workflows.phantom.training.kept import kept, kept_at, sizes
+from workflows.phantom.training.kept import kept, kept_at, kept_tokens, sizes
 from workflows.phantom.training.labels import CLASSES, small_patches
 from workflows.phantom.training.language import PROFILE, all_texts
 from workflows.phantom.training.lessons import GRIDS, LearntSlide, Lessons
@@ -36,12 +37,15 @@ from wsi_pipeline.models.checkpoint import FIGURES
 from wsi_pipeline.models.exact import exact_convolutions
 from wsi_pipeline.models.pixels import pool_grid
 
+_POINTS = 24
+"""Of the curve in the card, or a few more."""
+
 
 def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, Any]:
     """Run the whole recipe and save the checkpoint to `out`; return the figures of its card.
 
-    Slides, the tower and each cycle of the writer are kept in `work`: a run that was stopped goes on behind the last
-    of them that it finished. The minutes of its card are those of each cycle, and of the last run for slides.
+    Slides, the tower, tokens and each cycle of the writer are kept in `work`: a run that was stopped goes on behind the
+    last of them that it finished. The minutes of its card are those of each cycle, and of the last run for slides.
 
     Args:
         work: folder for what is made on the way (about 19 GB).
@@ -61,10 +65,10 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     pooled = time.monotonic()
     tokenizer = build_tokenizer(all_texts())
     model = build_model(recipe.shape, tokenizer, recipe.seed)
-    vision, pixels = model.model.vision_tower, recipe.shape.pixels
+    vision = model.model.vision_tower
     towers = teach_tower(vision, held_out, work, recipe, workers)
     emit("train.measured", what="tower", **towers[-1]["accuracy"])
-    learnt = [_learn(vision, new, pixels, recipe.views, recipe.seed + k, device) for k, new in enumerate(pools)]
+    learnt = [_learn(vision, new, work, recipe, recipe.views, recipe.seed + k, device) for k, new in enumerate(pools)]
     writer = _teach_writer(model, tokenizer, learnt, work, recipe)
     profile = PROFILE
     if recipe.long:
@@ -72,7 +76,8 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         model.config.text_config.max_position_embeddings = profile.context
         writer += _teach_long(model, tokenizer, profile, learnt, work, recipe)
     curve = [loss for cycle in writer for loss in cycle["loss"]]
-    known = _learn(vision, held_out, pixels, 1, recipe.seed, device)
+    apart = max(1, len(curve) // _POINTS)
+    known = _learn(vision, held_out, work, recipe, 1, recipe.seed, device)
     trainer = WriterTrainer(model.to(device), tokenizer, profile, classes=0)
     reports = exact_reports(trainer, known, GRIDS, recipe.exam)
     figures = {
@@ -83,7 +88,8 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         "patches": sum(len(slide.lesion) for new in learnt for slide in new),
         "held_out_patch_accuracy": towers[-1]["accuracy"],
         "held_out_exact_reports": reports,
-        "answer_loss": curve[:: max(1, len(curve) // 24)],
+        "answer_loss": curve[::apart],
+        "answer_loss_every": POINT * apart,
         "minutes": {
             "pool": round((pooled - started) / 60, 1),
             "tower": round(sum(cycle["minutes"] for cycle in towers), 1),
@@ -207,12 +213,32 @@ def _pool(
     return slides
 
 
-def _learn(vision: Any, slides: list[PoolSlide], pixels: int, views: int, seed: int, device: str) -> list[LearntSlide]:
-    """Tokens of every slide at the finest trained T, turned and stained in several ways; the first is as scanned."""
+def _learn(
+    vision: Any, slides: list[PoolSlide], work: Path, recipe: Recipe, views: int, seed: int, device: str
+) -> list[LearntSlide]:
+    """Slides as the writer sees them, by the tokens of `views` views of each."""
+    seeds = [slide.spec.seed for slide in slides]
+    made_by = sizes(recipe, len(recipe.tower)) | {"slides": seeds, "views": views, "random": seed}
+    file = kept_at(work, "tokens", made_by)
+    tokens = kept_tokens(file, partial(_encoded, vision, slides, recipe.shape.pixels, views, seed, device))
+    return [_learnt(slide, some.numpy()) for slide, some in zip(slides, tokens, strict=True)]
+
+
+def _learnt(slide: PoolSlide, tokens: NDArray[np.float16]) -> LearntSlide:
+    extensive = slide.showing >= EXTENSIVE_PATCHES
+    shown = shows_lesion(slide.lesion), shows_plainly(slide.lesion), shows_nothing(slide.lesion)
+    return LearntSlide(slide.organ, slide.diagnosis, extensive, tuple(tokens), *shown)
+
+
+def _encoded(
+    vision: Any, slides: list[PoolSlide], pixels: int, views: int, seed: int, device: str
+) -> list[torch.Tensor]:
+    """(views, n, T, D) of every slide at the finest trained T, turned and stained in several ways; the first view is
+    as scanned."""
     random = np.random.default_rng([seed, 5])
-    learnt = []
+    tokens = []
     vision.to(device)
-    for slide, scanned in zip(slides, small_patches(slides, pixels), strict=True):
+    for scanned in small_patches(slides, pixels):
         images = torch.stack([scanned, *(turned(scanned, int(random.integers(8))) for _ in range(1, views))])
         power = torch.ones(views, 3, 1, 1)
         power[1:] += 0.24 * (torch.from_numpy(random.random((views - 1, 3, 1, 1))).float() - 0.5)
@@ -220,11 +246,9 @@ def _learn(vision: Any, slides: list[PoolSlide], pixels: int, views: int, seed: 
         stained = light ** power.repeat_interleave(len(scanned), 0).to(device) * 2 - 1
         with torch.inference_mode(), exact_convolutions():
             hidden = vision(pixel_values=stained).last_hidden_state
-        tokens = pool_grid(hidden, max(GRIDS)).half().cpu().numpy().reshape(views, len(scanned), max(GRIDS), -1)
-        extensive = slide.showing >= EXTENSIVE_PATCHES
-        shown = shows_lesion(slide.lesion), shows_plainly(slide.lesion), shows_nothing(slide.lesion)
-        learnt.append(LearntSlide(slide.organ, slide.diagnosis, extensive, tuple(tokens), *shown))
-        if len(learnt) % 100 == 0:
-            emit("train.tokens", done=len(learnt), total=len(slides))
+        pooled = pool_grid(hidden, max(GRIDS)).half().cpu()
+        tokens.append(pooled.reshape(views, len(scanned), *pooled.shape[1:]))
+        if len(tokens) % 100 == 0:
+            emit("train.tokens", done=len(tokens), total=len(slides))
     vision.to("cpu")
-    return learnt
+    return tokens
