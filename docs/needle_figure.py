@@ -58,7 +58,7 @@ def figure(table: str) -> str:
         parts.append(_panel(here, sizes, goal, title, _LEFT + number * (_WIDTH + _GAP)))
     legend = [
         f'<text x="{_LEFT + 150 * (n % 5)}" y="{_TOP + _HEIGHT + 58}" fill="{colour}">● {reader}</text>'
-        for n, (reader, colour) in enumerate(_COLOURS.items())
+        for n, (reader, colour) in enumerate(_colours(rows).items())
     ]
     width, height = 2 * _WIDTH + _GAP + _LEFT + 40, _TOP + _HEIGHT + 75
     return (
@@ -66,6 +66,12 @@ def figure(table: str) -> str:
         f'font-family="sans-serif" font-size="12">'
         f'<rect width="{width}" height="{height}" fill="#fff"/>{"".join(parts)}{"".join(legend)}</svg>\n'
     )
+
+
+def _colours(rows: list[Point]) -> dict[str, str]:
+    """Those of the readers that were measured."""
+    read = {row.reader for row in rows}
+    return {reader: colour for reader, colour in _COLOURS.items() if reader in read}
 
 
 def _panel(rows: list[Point], sizes: list[int], goal: float, title: str, left: float) -> str:
@@ -89,7 +95,7 @@ def _panel(rows: list[Point], sizes: list[int], goal: float, title: str, left: f
     parts.append(
         f'<text x="{left + _WIDTH / 2}" y="{_TOP + _HEIGHT + 36}" text-anchor="middle">patches of the case</text>'
     )
-    for number, (reader, colour) in enumerate(_COLOURS.items()):
+    for number, (reader, colour) in enumerate(_colours(rows).items()):
         mine = sorted((row for row in rows if row.reader == reader), key=lambda row: row.patches)
         aside = 3 * (number - 2)  # so that intervals can be told apart
         line = " ".join(f"{x(row.patches) + aside},{y(row.share)}" for row in mine)

@@ -7,6 +7,7 @@ that run: what they lack is slides, patches or resolution, nothing else.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -107,6 +108,10 @@ def measure(
         yield from pool.map(_measure_one, [work] * every, cases, [readers.model] * every, beside, [keep] * every)
 
 
+_FIRST_ANSWER = re.compile(r"(?P<diagnosis>.+)\nSeen on: (?P<slides>\d+(?:, ?\d+)*)")
+"""How an answer of the first phantom's ends."""
+
+
 @lru_cache(maxsize=2)
 def _loaded(name: str) -> Model:
     return Model(ModelSettings(name=name))
@@ -165,7 +170,7 @@ def _draft(
 
 
 def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder: Path, names: Sequence[str]) -> Said:
-    """Another checkpoint; answers of the first phantom's end in one diagnosis and `Seen on: 2`."""
+    """What another checkpoint says."""
     model = _loaded(name)
     tokens = {}
     for slide, store in stores.items():
@@ -176,10 +181,11 @@ def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder:
     draft = _draft(model, part, {s: stores[s] for s in tokens}, tokens, None)
     if draft.diagnosis:
         return said_in_draft(draft, names)
-    if len(draft.unparsed) < 2 or not draft.unparsed[1].startswith("Seen on: "):
+    found = _FIRST_ANSWER.fullmatch("\n".join(draft.unparsed[:2]))
+    if not found:
         return NOTHING
-    seen = tuple(int(n) for n in draft.unparsed[1].removeprefix("Seen on: ").split(","))
-    return Said(draft.specimen, ((draft.unparsed[0], "", seen),))
+    seen = tuple(int(n) for n in found["slides"].split(", "))
+    return Said(draft.specimen, ((found["diagnosis"], "", seen),))
 
 
 def save(scores: Sequence[Score], path: Path) -> None:

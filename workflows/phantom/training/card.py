@@ -19,8 +19,8 @@ job run offline and its quality measurable.
 ## How it was made
 
 By the steps of `wsi-pipeline phantom train --out FOLDER{option}` (`workflows/phantom/training/recipe.py`
-has all sizes), phantom version {phantom_version}, seed {seed}: pool {pool} min, tower {tower} min, writer {writer}
-min; slides and sheets that were there already took none.{history}
+has all sizes), phantom version {phantom_version}, seed {seed}: slides and their tokens {pool} min, tower {tower} min,
+writer {writer} min; what was there already took none.{history}
 
 1. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
    mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps of {batch:,} patches on

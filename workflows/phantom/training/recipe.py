@@ -118,8 +118,11 @@ class Recipe:
     views: int = 4
     writer: tuple[Cycle, ...] = (
         Cycle(3000, 1.2e-3, (60, 44, 0), texts=3, large=0.25, anywhere=0.0),
-        Cycle(3000, 8e-4, (200, 80, 0)),
-        Cycle(1500, 6e-4, (200, 80, 0), texts=2, anywhere=0.3, noise=0.1),
+        Cycle(1500, 8e-4, (60, 44, 0), anywhere=0.0),
+        Cycle(2000, 8e-4, (60, 44, 0)),
+        Cycle(2000, 6e-4, (60, 44, 0)),
+        Cycle(2000, 6e-4, (160, 60, 0)),
+        Cycle(3000, 6e-4, (200, 80, 0), texts=2, anywhere=0.3),
     )
     long: LongCycle | None = None
     exam: int = 200
@@ -133,14 +136,6 @@ CPU = Recipe(
     lesion_sheets=2600,
     mimic_sheets=2400,
     tower=(TowerCycle(15_000, 1e-3, 24),),
-    writer=(
-        Cycle(3000, 1.2e-3, (60, 44, 0), texts=3, large=0.25, anywhere=0.0),
-        Cycle(1500, 8e-4, (60, 44, 0), anywhere=0.0),
-        Cycle(2000, 8e-4, (60, 44, 0)),
-        Cycle(2000, 6e-4, (60, 44, 0)),
-        Cycle(2000, 6e-4, (160, 60, 0)),
-        Cycle(3000, 6e-4, (200, 80, 0), texts=2, anywhere=0.3),
-    ),
 )
 """The smaller tower of the checkpoint before: all of it in some three hours on two cores."""
 LONG = replace(CPU, long=LongCycle(4000, 8e-4))

@@ -68,7 +68,9 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     vision = model.model.vision_tower
     towers = teach_tower(vision, held_out, work, recipe, workers)
     emit("train.measured", what="tower", **towers[-1]["accuracy"])
+    taught = time.monotonic()
     learnt = [_learn(vision, new, work, recipe, recipe.views, recipe.seed + k, device) for k, new in enumerate(pools)]
+    encoded = time.monotonic()
     writer = _teach_writer(model, tokenizer, learnt, work, recipe)
     profile = PROFILE
     if recipe.long:
@@ -91,7 +93,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         "answer_loss": curve[::apart],
         "answer_loss_every": POINT * apart,
         "minutes": {
-            "pool": round((pooled - started) / 60, 1),
+            "pool": round((pooled - started + encoded - taught) / 60, 1),
             "tower": round(sum(cycle["minutes"] for cycle in towers), 1),
             "writer": round(sum(cycle["minutes"] for cycle in writer), 1),
         },
