@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reporters.answers import PartDraft
 from reporters.confidence import SIGNS, Calibration
 from tests.workflows.conftest import SMALL
 from tilers.tile import ALGORITHM
@@ -17,6 +18,7 @@ from workflows.phantom.drawing.pool import build_pool
 from workflows.phantom.measuring.novelty import found_by, plain_features
 from workflows.phantom.measuring.reports import ALL_BENIGN, WHOLE, Readers, draw_cohort, measure
 from workflows.phantom.measuring.robustness import HANDLINGS, measure_robustness
+from workflows.phantom.measuring.said import said_in_earlier_draft
 from workflows.phantom.measuring.scoring import NOTHING, Said, auroc, rates, score, truth_of
 from workflows.phantom.measuring.shortcuts import KINDS, right_diagnosis, said_by, train_shortcut
 from workflows.phantom.measuring.single_slides import encoded
@@ -75,6 +77,13 @@ def test_calling_everything_benign_is_exact_by_chance_only() -> None:
     benign = Said("Colon, biopsy", (("No pathologic change", "", ()),))
     found = rates([score("x", benign, part) for part in (well, ill)])
     assert (found["exact"].hits, found["exact, diseased"].hits, found["exact, diseased"].of) == (1, 0, 1)
+
+
+def test_answers_of_the_first_phantom_are_understood_or_nothing() -> None:
+    seen = PartDraft(specimen="Colon, biopsy", unparsed=("Tubular adenoma", "Seen on: 2, 11"))
+    assert said_in_earlier_draft(seen, []) == Said("Colon, biopsy", (("Tubular adenoma", "", (2, 11)),))
+    for lines in ((), ("Tubular adenoma",), ("Tubular adenoma", "Seen on: Tubular adenoma"), ("a", "Seen on: 2,")):
+        assert said_in_earlier_draft(PartDraft(unparsed=lines), []) == NOTHING
 
 
 def test_what_a_model_abstains_from_is_not_said(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ that run: what they lack is slides, patches or resolution, nothing else.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,7 +20,7 @@ from workflows.checkpoints import Model
 from workflows.phantom.drawing.cohort import BUCKETS, PhantomCase, PhantomPart, draw_case
 from workflows.phantom.measuring.processes import single_core_processes
 from workflows.phantom.measuring.reading import ReadCase, read_case, written_case
-from workflows.phantom.measuring.said import said_in_draft, said_in_report
+from workflows.phantom.measuring.said import said_in_draft, said_in_earlier_draft, said_in_report
 from workflows.phantom.measuring.scoring import NOTHING, Said, Score, all_benign, score
 from workflows.phantom.measuring.shortcuts import Shortcut, said_by
 from workflows.phantom.seeds import require
@@ -108,10 +107,6 @@ def measure(
         yield from pool.map(_measure_one, [work] * every, cases, [readers.model] * every, beside, [keep] * every)
 
 
-_FIRST_ANSWER = re.compile(r"(?P<diagnosis>.+)\nSeen on: (?P<slides>\d+(?:, ?\d+)*)")
-"""How an answer of the first phantom's ends."""
-
-
 @lru_cache(maxsize=2)
 def _loaded(name: str) -> Model:
     return Model(ModelSettings(name=name))
@@ -178,14 +173,7 @@ def _by_earlier(name: str, part: Part, stores: Mapping[str, PatchStore], folder:
             place = folder / f"{slide}-{model.revision}.zarr"
             model.encoder.encode(store, "earlier", 4, place)
             tokens[slide] = TokenStore(place)
-    draft = _draft(model, part, {s: stores[s] for s in tokens}, tokens, None)
-    if draft.diagnosis:
-        return said_in_draft(draft, names)
-    found = _FIRST_ANSWER.fullmatch("\n".join(draft.unparsed[:2]))
-    if not found:
-        return NOTHING
-    seen = tuple(int(n) for n in found["slides"].split(", "))
-    return Said(draft.specimen, ((found["diagnosis"], "", seen),))
+    return said_in_earlier_draft(_draft(model, part, {s: stores[s] for s in tokens}, tokens, None), names)
 
 
 def save(scores: Sequence[Score], path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from reporters.answers import PartDraft
 from reporters.schema import PartReport, Sentence
-from workflows.phantom.measuring.scoring import Said
+from workflows.phantom.measuring.scoring import NOTHING, Said
+
+_FIRST_ANSWER = re.compile(r"(?P<diagnosis>.+)\nSeen on: (?P<slides>\d+(?:, ?\d+)*)")
 
 
 def said_in_report(part: PartReport, names: Sequence[str]) -> Said:
@@ -27,6 +30,16 @@ def answered_in_report(part: PartReport, names: Sequence[str]) -> Said:
 def said_in_draft(draft: PartDraft, names: Sequence[str]) -> Said:
     """The same of a draft."""
     return _said(draft.specimen, draft.diagnosis, names)
+
+
+def said_in_earlier_draft(draft: PartDraft, names: Sequence[str]) -> Said:
+    """The same, also of the first phantom, whose answers end in a diagnosis and `Seen on: 2, 3`."""
+    if draft.diagnosis:
+        return said_in_draft(draft, names)
+    found = _FIRST_ANSWER.fullmatch("\n".join(draft.unparsed[:2]))
+    if not found:
+        return NOTHING
+    return Said(draft.specimen, ((found["diagnosis"], "", tuple(int(n) for n in found["slides"].split(","))),))
 
 
 def _said(specimen: str | None, diagnosis: Sequence[Sentence], names: Sequence[str]) -> Said:
