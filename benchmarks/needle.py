@@ -36,6 +36,8 @@ from workflows.phantom.pathology import ORGANS
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.settings import ModelSettings
 
+_BANK = "bank.pkl"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -66,14 +68,14 @@ class Composing:
 
     Attributes:
         settings: of the model.
-        bank: file of it.
+        work: folder that holds the bank, and slide files while they are read.
         seed: of what is composed.
         readers: by their names.
         from_files: how many cases of each kind are read from slide files, too.
     """
 
     settings: ModelSettings
-    bank: Path
+    work: Path
     seed: int
     readers: tuple[str, ...]
     from_files: int
@@ -81,7 +83,7 @@ class Composing:
 
 @cache
 def _at_hand(composing: Composing) -> tuple[Model, Bank]:
-    return Model(composing.settings), pickle.loads(composing.bank.read_bytes())
+    return Model(composing.settings), pickle.loads((composing.work / _BANK).read_bytes())
 
 
 def _read_one(
@@ -104,7 +106,7 @@ def _read_one(
         rows.append(Row(size, lesion, case.distinct, reader, reading, time.monotonic() - started))
     if number >= composing.from_files:
         return rows, [], refused
-    with tempfile.TemporaryDirectory(prefix="needle-files-", dir=composing.bank.parent) as work:
+    with tempfile.TemporaryDirectory(prefix="needle-files-", dir=composing.work) as work:
         started = time.monotonic()
         reading = read_from_files(composing.settings, case, bank, Path(work))
         seconds = time.monotonic() - started
@@ -139,9 +141,10 @@ def main(
     rows: list[Row] = []
     files: list[FromFiles] = []
     refused: dict[tuple[int, str], str] = {}
-    with bank.built(Model(settings)) as (slides, folder), single_core_processes(bank.workers) as processes:
-        composing = Composing(settings, folder / "bank.pkl", seed, readers or tuple(READERS), from_files)
-        composing.bank.write_bytes(pickle.dumps(slides))
+    with bank.built(Model(settings)) as (slides, _), tempfile.TemporaryDirectory(prefix="needle-") as work, \
+            single_core_processes(bank.workers) as processes:  # fmt: skip
+        composing = Composing(settings, Path(work), seed, readers or tuple(READERS), from_files)
+        (composing.work / _BANK).write_bytes(pickle.dumps(slides))
         asked = list(itertools.product(sizes, (0, *lesions), range(cases)))
         for done, (some, from_file, why) in enumerate(processes.map(partial(_read_one, composing), asked), 1):
             rows += some

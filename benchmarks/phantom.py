@@ -73,7 +73,6 @@ def main(
             if scores:
                 save(found, scores)
     print(file=sys.stderr)
-    found.sort(key=lambda s: s.reader != WHOLE)
     rows = {
         reader: {bucket: rates(s for s in found if s.reader == reader and s.bucket == bucket) for bucket in BUCKETS}
         for reader in dict.fromkeys(s.reader for s in found)
@@ -85,7 +84,7 @@ def main(
     print(f"phantom benchmark: seed {seed}, {len(cases)} cases, model {machine.model(model)}, {took:.0f} s")
     if earlier:
         print(f"{EARLIER}: {find_checkpoint(earlier).revision}")
-    print(f"readers that see less read the first {compared or len(cases)} cases")
+    print(f"readers that see less read the first {compared or len(cases)} cases; who calls everything benign, all")
     print(machine.describe())
     _print(rows)
     small = [s for s in found if s.reader == WHOLE and s.small]

@@ -97,7 +97,7 @@ def _panel(rows: list[Point], sizes: list[int], goal: float, title: str, left: f
     )
     for number, (reader, colour) in enumerate(_colours(rows).items()):
         mine = sorted((row for row in rows if row.reader == reader), key=lambda row: row.patches)
-        aside = 3 * (number - 2)  # so that intervals can be told apart
+        aside = 3 * (number - (len(_colours(rows)) - 1) / 2)  # so that intervals can be told apart
         line = " ".join(f"{x(row.patches) + aside},{y(row.share)}" for row in mine)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         for row in mine:

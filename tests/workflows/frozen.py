@@ -96,12 +96,7 @@ def written() -> tuple[NDArray[np.uint16], str]:
         write_slide(Path(folder) / "s.svs", spec, pixels)
         with tifffile.TiffFile(Path(folder) / "s.svs") as file:
             tags = [
-                {
-                    tag.name: str(tag.value)
-                    for tag in page.tags
-                    if not tag.name.startswith(("TileOff", "TileByte", "JPEG"))
-                }
-                for page in file.pages
+                {tag.name: str(tag.value) for tag in page.tags if tag.name not in _OF_THE_CODEC} for page in file.pages
             ]
             levels = [_blocks(page.asarray(), 5, 5, _STEPS) for page in file.pages]
     return np.array(levels), json.dumps(tags, sort_keys=True)

@@ -23,8 +23,8 @@ from workflows.phantom.drawing.cohort import PhantomCase
 from workflows.phantom.pathology import VERSION
 
 _NEARLY = 3
-"""Steps of a hundredth of a grey level. The last bit of an exponential differs between processors, and now and then a
-nucleus with it; another generator changes nearly every block by more."""
+"""Steps: a hundredth of a grey level, or a thousandth of a unit of stain. The last bit of an exponential differs
+between processors, and now and then a nucleus with it; another generator changes nearly every block by more."""
 _SAME = 0.9
 _CHANGED = f"phantom {VERSION} changed: raise VERSION and freeze it (tests/workflows/frozen.py)"
 CASES = dict(frozen_cases())

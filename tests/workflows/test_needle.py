@@ -1,5 +1,6 @@
 """Cases composed from a bank: as large as asked, and decided by exactly the patches that were put in."""
 
+import json
 import re
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def test_the_table_has_a_row_per_reader_and_lesion(bank: Bank, monkeypatch: pyte
                       run_benchmark("needle.py", *asked), re.MULTILINE)  # fmt: skip
     assert [row[:2] for row in rows] == [(lesion, reader) for lesion in ("none", "1") for reader in (EVERY, "windows")]
     assert all(int(tokens) > 40 for *_, tokens in rows)
+
+
+def test_cases_are_read_in_other_processes_as_in_this_one(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr("banks.build_bank", lambda *_: bank)
+    asked = ("--patches", "40", "--cases", "2", "--lesions", "1", "--plans", EVERY, "--json")
+    told = [json.loads(run_benchmark("needle.py", *asked, "--workers", workers))["rows"] for workers in ("1", "2")]
+    one, two = ([row["reading"] | {"prefill_s": 0} for row in rows] for rows in told)
+    assert one == two
+    assert len(one) == 4
 
 
 def test_a_composed_case_reads_the_same_from_files(tmp_path: Path) -> None:

@@ -113,18 +113,19 @@ def _loaded(name: str) -> Model:
 
 
 def _measure_one(work: Path, truth: PhantomCase, model: str, beside: Readers | None, keep: bool) -> list[Score]:
-    scores = [score(ALL_BENIGN, all_benign(part.organ), part) for part in truth.parts]
+    benign = [score(ALL_BENIGN, all_benign(part.organ), part) for part in truth.parts]
     with written_case(work, truth, keep) as folder:
         read = read_case(folder, RunSettings(model=ModelSettings(name=model)))
         if read.report is None:
             rows = (WHOLE, *(beside.rows if beside else ()))
-            return [*scores, *(score(row, NOTHING, part) for part in truth.parts for row in rows)]
+            return [*(score(row, NOTHING, part) for part in truth.parts for row in rows), *benign]
+        scores = []
         for part, drafted, true in zip(read.case.parts, read.report.parts, truth.parts, strict=True):
             scores.append(score(WHOLE, said_in_report(drafted, [s.id for s in part.slides]), true))
             if beside:
                 scores.append(replace(scores[-1], reader=WHOLE_BESIDE))
                 scores += _others(read, part, true, beside, folder)
-        return scores
+        return [*scores, *benign]
 
 
 def _others(case: ReadCase, part: Part, truth: PhantomPart, readers: Readers, folder: Path) -> list[Score]:

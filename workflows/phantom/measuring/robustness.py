@@ -70,7 +70,7 @@ def measure_robustness(
         workers: processes.
         handlings: which.
     """
-    drawn = [draw_case(seed + n, "test", slides=1 + (n + 1) % MAX_SLIDES).parts[0] for n in range(parts)]
+    drawn = [draw_case(seed + n, "test", slides=1 + n % MAX_SLIDES).parts[0] for n in range(parts)]
     with single_core_processes(workers) as pool:
         yield from pool.map(_compare, [work] * parts, range(parts), drawn, [model] * parts, [handlings] * parts)
 

@@ -19,8 +19,8 @@ job run offline and its quality measurable.
 ## How it was made
 
 By the steps of `wsi-pipeline phantom train --out FOLDER{option}` (`workflows/phantom/training/recipe.py`
-has all sizes), phantom version {phantom_version}, seed {seed}: slides and their tokens {pool} min, tower {tower} min,
-writer {writer} min; what was there already took none.{history}
+has all sizes), phantom version {phantom_version}, seed {seed}: slides {pool} min, tower {tower} min{tokens}, writer
+{writer} min; what was there already took none.{history}
 
 1. The vision tower, whose patch embedding begins with principal components of patches, learns organ × diagnosis,
    mimics and artefacts of whole patches, their quarters and sixteenths ({tower_cycles} steps of {batch:,} patches on
@@ -101,9 +101,11 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     rows = "\n".join(f"| {name} | {value} |" for name, value in measured.items())
     curve = ", ".join(f"{loss:g}" for loss in figures["answer_loss"])
     printed = [f"\n## {heading}\n\n```text\n{text.rstrip()}\n```\n" for heading, text in (tables or {}).items()]
+    spent = figures["minutes"].get("tokens")
     return _CARD.format(
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
-        **figures["minutes"],
+        **figures["minutes"]
+        | {"tokens": f", tokens {spent} min" if (spent := figures["minutes"].get("tokens")) else ""},
         **kind,
         large=max(cycle["patches"][0] for cycle in writer),
         large_fine=max(cycle["patches"][1] for cycle in writer),

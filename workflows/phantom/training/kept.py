@@ -31,8 +31,7 @@ def kept(
         started = time.monotonic()
         figures = learn()
         figures["minutes"] = round((time.monotonic() - started) / 60, 1)
-        torch.save({"weights": module.state_dict(), "figures": figures}, file.with_suffix(".partial"))
-        file.with_suffix(".partial").rename(file)
+        _save({"weights": module.state_dict(), "figures": figures}, file)
     known = torch.load(file, weights_only=True)
     module.load_state_dict(known["weights"])
     return dict(known["figures"])
@@ -41,9 +40,13 @@ def kept(
 def kept_tokens(file: Path, encode: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor]:
     """Tokens of every slide, encoded or as an earlier run left them in `file`."""
     if not file.exists():
-        torch.save(encode(), file.with_suffix(".partial"))
-        file.with_suffix(".partial").rename(file)
+        _save(encode(), file)
     return list(torch.load(file, weights_only=True))
+
+
+def _save(what: object, file: Path) -> None:
+    torch.save(what, file.with_suffix(".partial"))
+    file.with_suffix(".partial").rename(file)
 
 
 def kept_at(work: Path, name: str, recipe: dict[str, Any]) -> Path:

@@ -98,7 +98,8 @@ class Recipe:
     """Sizes of a training run; the defaults give the shipped tower, and a writer of its own (decision 21).
 
     Attributes:
-        device: where the tower learns. On a CPU `STREAMS` batches make a step; they always do where the writer learns.
+        device: where the tower learns, and encodes where it can. On a CPU `STREAMS` batches make a step; they always do
+            where the writer learns.
         shape: of the model.
         lesion_sheets, mimic_sheets: what the tower learns from.
         tower: its cycles.

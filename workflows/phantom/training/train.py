@@ -38,7 +38,7 @@ from wsi_pipeline.models.exact import exact_convolutions
 from wsi_pipeline.models.pixels import pool_grid
 
 _POINTS = 24
-"""Of the curve in the card, or a few more."""
+"""Of the curve in the card at the most."""
 
 
 def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         model.config.text_config.max_position_embeddings = profile.context
         writer += _teach_long(model, tokenizer, profile, learnt, work, recipe)
     curve = [loss for cycle in writer for loss in cycle["loss"]]
-    apart = max(1, len(curve) // _POINTS)
+    apart = max(1, -(-len(curve) // _POINTS))
     known = _learn(vision, held_out, work, recipe, 1, recipe.seed, device)
     trainer = WriterTrainer(model.to(device), tokenizer, profile, classes=0)
     reports = exact_reports(trainer, known, GRIDS, recipe.exam)
@@ -93,7 +93,8 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         "answer_loss": curve[::apart],
         "answer_loss_every": POINT * apart,
         "minutes": {
-            "pool": round((pooled - started + encoded - taught) / 60, 1),
+            "pool": round((pooled - started) / 60, 1),
+            "tokens": round((encoded - taught) / 60, 1),
             "tower": round(sum(cycle["minutes"] for cycle in towers), 1),
             "writer": round(sum(cycle["minutes"] for cycle in writer), 1),
         },
