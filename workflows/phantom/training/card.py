@@ -104,8 +104,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
     spent = figures["minutes"].get("tokens")
     return _CARD.format(
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
-        **figures["minutes"]
-        | {"tokens": f", tokens {spent} min" if (spent := figures["minutes"].get("tokens")) else ""},
+        **figures["minutes"] | {"tokens": f", tokens {spent} min" if spent else ""},
         **kind,
         large=max(cycle["patches"][0] for cycle in writer),
         large_fine=max(cycle["patches"][1] for cycle in writer),
