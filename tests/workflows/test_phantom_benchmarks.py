@@ -93,7 +93,8 @@ def test_what_a_model_abstains_from_is_not_said(tmp_path: Path) -> None:
     unsure = Calibration.model_validate_json(file.read_text()).model_copy(update={"threshold": 1.0})
     file.write_text(unsure.model_dump_json())
     case = draw_case(900_002, "test", slides=2, extent="focal", **size)
-    ((found,),) = measure(tmp_path / "work", [case], Readers(str(checkpoint)), workers=1, compared=0)
+    ((found, benign),) = measure(tmp_path / "work", [case], Readers(str(checkpoint)), workers=1, compared=0)
+    assert benign.reader == ALL_BENIGN
     assert found.abstained
     assert found.silent
     assert not found.exact
