@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
@@ -52,13 +52,15 @@ def figure(table: str) -> str:
     """Two panels as SVG, over the number of patches; of what was printed last."""
     rows = list(points(table.split("measured before")[0]))
     sizes = sorted({row.patches for row in rows})
+    read = {row.reader for row in rows}
+    colours = {reader: colour for reader, colour in _COLOURS.items() if reader in read}
     parts = []
     for number, (lesion, goal, title) in enumerate(_PANELS):
         here = [row for row in rows if row.lesion == lesion]
-        parts.append(_panel(here, sizes, goal, title, _LEFT + number * (_WIDTH + _GAP)))
+        parts.append(_panel(here, sizes, colours, goal, title, _LEFT + number * (_WIDTH + _GAP)))
     legend = [
         f'<text x="{_LEFT + 150 * (n % 5)}" y="{_TOP + _HEIGHT + 58}" fill="{colour}">● {reader}</text>'
-        for n, (reader, colour) in enumerate(_colours(rows).items())
+        for n, (reader, colour) in enumerate(colours.items())
     ]
     width, height = 2 * _WIDTH + _GAP + _LEFT + 40, _TOP + _HEIGHT + 75
     return (
@@ -68,13 +70,9 @@ def figure(table: str) -> str:
     )
 
 
-def _colours(rows: list[Point]) -> dict[str, str]:
-    """Those of the readers that were measured."""
-    read = {row.reader for row in rows}
-    return {reader: colour for reader, colour in _COLOURS.items() if reader in read}
-
-
-def _panel(rows: list[Point], sizes: list[int], goal: float, title: str, left: float) -> str:
+def _panel(
+    rows: list[Point], sizes: list[int], colours: Mapping[str, str], goal: float, title: str, left: float
+) -> str:
     def x(patches: int) -> float:
         low, high = log10(sizes[0]), log10(sizes[-1])
         return left + 12 + (log10(patches) - low) / (high - low) * (_WIDTH - 24)
@@ -95,9 +93,9 @@ def _panel(rows: list[Point], sizes: list[int], goal: float, title: str, left: f
     parts.append(
         f'<text x="{left + _WIDTH / 2}" y="{_TOP + _HEIGHT + 36}" text-anchor="middle">patches of the case</text>'
     )
-    for number, (reader, colour) in enumerate(_colours(rows).items()):
+    for number, (reader, colour) in enumerate(colours.items()):
         mine = sorted((row for row in rows if row.reader == reader), key=lambda row: row.patches)
-        aside = 3 * (number - (len(_colours(rows)) - 1) / 2)  # so that intervals can be told apart
+        aside = 3 * (number - (len(colours) - 1) / 2)  # so that intervals can be told apart
         line = " ".join(f"{x(row.patches) + aside},{y(row.share)}" for row in mine)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         for row in mine:

@@ -64,8 +64,12 @@ def constants() -> str:
     return json.dumps([repr(ORGANS), artefacts.INKS, painting.MIMICS, on_glass, stains, cohort], sort_keys=True)
 
 
-def swatches() -> Iterator[tuple[str, NDArray[np.uint16]]]:
+def swatches() -> dict[str, NDArray[np.uint16]]:
     """Means and spreads of blocks of everything that is on few slides or small parts of them, each drawn alone."""
+    return {name: _blocks(field, 4, 4, _FINELY) for name, field in _alone()}
+
+
+def _alone() -> Iterator[tuple[str, NDArray[np.generic]]]:
     for organ in ORGANS:
         normal = organ.benign.motif
         for lesion in organ.lesions:
@@ -73,17 +77,17 @@ def swatches() -> Iterator[tuple[str, NDArray[np.uint16]]]:
             for what, motif in (("faint", faint), ("mimic", lesion.mimic)):
                 if motif:
                     maps = draw(np.random.default_rng(5), motif, _SWATCH).maps
-                    yield f"{organ.name}: {lesion.text}, {what}", _blocks(np.stack(maps, -1), 4, 4, _FINELY)
+                    yield f"{organ.name}: {lesion.text}, {what}", np.stack(maps, -1)
     nothing = np.zeros(_SWATCH, bool)
-    yield "fold", _blocks(artefacts.fold(np.random.default_rng(5), _SWATCH)[..., None], 4, 4, _FINELY)
+    yield "fold", artefacts.fold(np.random.default_rng(5), _SWATCH)
     stains = draw(np.random.default_rng(5), ORGANS[0].benign.motif, _SWATCH)
     pool, where = artefacts.blood(np.random.default_rng(6), stains, nothing)
-    yield "blood", _blocks(np.stack([*pool.maps, where], -1), 4, 4, _FINELY)
+    yield "blood", np.stack([*pool.maps, where], -1)
     for ink in artefacts.INKS:
-        yield f"pen, {ink}", _blocks(artefacts.pen(np.random.default_rng(7), nothing, ink)[0], 4, 4, _FINELY)
-    yield "bubble", _blocks(artefacts.bubble(np.random.default_rng(5), nothing)[0], 4, 4, _FINELY)
-    yield "dust", _blocks(artefacts.dust(np.random.default_rng(5), nothing)[0], 4, 4, _FINELY)
-    yield "blur", _blocks(artefacts.blur(np.random.default_rng(9), nothing)[..., None], 4, 4, _FINELY)
+        yield f"pen, {ink}", artefacts.pen(np.random.default_rng(7), nothing, ink)[0]
+    yield "bubble", artefacts.bubble(np.random.default_rng(5), nothing)[0]
+    yield "dust", artefacts.dust(np.random.default_rng(5), nothing)[0]
+    yield "blur", artefacts.blur(np.random.default_rng(9), nothing)
 
 
 def written() -> tuple[NDArray[np.uint16], str]:
@@ -118,12 +122,12 @@ def looks(case: PhantomCase) -> tuple[NDArray[np.uint16], str]:
 
 def diseased(case: PhantomCase) -> NDArray[np.bool_]:
     """Which blocks of the same slides show a lesion."""
-    lesions = [(lay_out(part.slides[0]).lesion > 0)[..., None] for part in case.parts]
+    lesions = [lay_out(part.slides[0]).lesion > 0 for part in case.parts]
     return np.stack([_blocks(lesion, _ROWS, _COLUMNS, _STEPS)[0, ..., 0] > 0 for lesion in lesions])
 
 
 def _blocks(image: NDArray[np.generic], rows: int, columns: int, steps: int) -> NDArray[np.uint16]:
-    """(2, rows, columns, channels) means and spreads in steps."""
+    """(2, rows, columns, channels) means and spreads in steps, of (h, w) or (h, w, channels)."""
     high, wide = image.shape[0] // rows, image.shape[1] // columns
     blocks = image[: high * rows, : wide * columns].reshape(rows, high, columns, wide, -1)
     return np.rint(np.stack([blocks.mean((1, 3)), blocks.std((1, 3))]) * steps).astype(np.uint16)
@@ -138,7 +142,7 @@ def freeze() -> None:
             known[f"{name}, told"] = np.array(told)
     known.setdefault("drawn", np.array(digest(drawn())))
     known.setdefault("constants", np.array(digest(constants())))
-    known = dict(swatches()) | known
+    known = swatches() | known
     if "slide file" not in known:
         known["slide file"], told = written()
         known["slide file, told"] = np.array(told)

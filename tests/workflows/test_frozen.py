@@ -28,7 +28,7 @@ between processors, and now and then a nucleus with it; another generator change
 _SAME = 0.9
 _CHANGED = f"phantom {VERSION} changed: raise VERSION and freeze it (tests/workflows/frozen.py)"
 CASES = dict(frozen_cases())
-SWATCHES = dict(swatches())
+SWATCHES = swatches()
 
 
 @pytest.mark.parametrize(("name", "case"), CASES.items(), ids=list(CASES))
@@ -39,7 +39,7 @@ def test_a_version_is_frozen(name: str, case: PhantomCase) -> None:
     assert says == told
     same = _same(found, wanted)
     assert same.mean() >= _SAME, _CHANGED
-    ill = np.moveaxis(same, 1, 3)[diseased(case)]
+    ill = _of_lesions(same, case)
     assert not ill.size or ill.mean() >= _SAME, f"a lesion: {_CHANGED}"
 
 
@@ -72,7 +72,7 @@ def test_a_lesion_of_less_contrast_is_told_apart() -> None:
     (slide,) = part.slides
     fainter = replace(case, parts=(replace(part, slides=(replace(slide, contrast=0.0),)),))
     same = _same(looks(fainter)[0], looks(case)[0].astype(int))
-    assert np.moveaxis(same, 1, 3)[diseased(case)].mean() < 0.5
+    assert _of_lesions(same, case).mean() < 0.5
 
 
 def test_another_mimic_is_told_apart() -> None:
@@ -91,3 +91,8 @@ def test_another_slide_is_told_apart() -> None:
 
 def _same(found: NDArray[np.uint16], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(np.abs(found.astype(int) - wanted) <= _NEARLY)
+
+
+def _of_lesions(same: NDArray[np.bool_], case: PhantomCase) -> NDArray[np.bool_]:
+    """Those of the blocks that show a lesion."""
+    return np.asarray(np.moveaxis(same, 1, 3)[diseased(case)])

@@ -60,8 +60,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     device = recipe.device if torch.cuda.is_available() else "cpu"
     started = time.monotonic()
     pools = _training_pools(work, workers, recipe)
-    benign, per_lesion, _faint = recipe.writer[0].slides
-    held_out = _pool(work, "calibration", (max(1, benign // 5), max(2, per_lesion // 10), 0), recipe.organs, workers)
+    held_out = _held_out(work, workers, recipe)
     pooled = time.monotonic()
     tokenizer = build_tokenizer(all_texts())
     model = build_model(recipe.shape, tokenizer, recipe.seed)
@@ -77,8 +76,6 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         profile = long_profile(PROFILE, recipe.long)
         model.config.text_config.max_position_embeddings = profile.context
         writer += _teach_long(model, tokenizer, profile, learnt, work, recipe)
-    curve = [loss for cycle in writer for loss in cycle["loss"]]
-    apart = max(1, -(-len(curve) // _POINTS))
     known = _learn(vision, held_out, work, recipe, 1, recipe.seed, device)
     trainer = WriterTrainer(model.to(device), tokenizer, profile, classes=0)
     reports = exact_reports(trainer, known, GRIDS, recipe.exam)
@@ -90,8 +87,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         "patches": sum(len(slide.lesion) for new in learnt for slide in new),
         "held_out_patch_accuracy": towers[-1]["accuracy"],
         "held_out_exact_reports": reports,
-        "answer_loss": curve[::apart],
-        "answer_loss_every": POINT * apart,
+        **_curve(writer),
         "minutes": {
             "pool": round((pooled - started) / 60, 1),
             "tokens": round((encoded - taught) / 60, 1),
@@ -104,6 +100,13 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     (out / FIGURES).write_text(json.dumps(figures, indent=1) + "\n")
     (out / "README.md").write_text(model_card(figures))
     return figures
+
+
+def _curve(writer: list[dict[str, Any]]) -> dict[str, Any]:
+    """The answer loss of all cycles, at some points of the same distance."""
+    whole = [loss for cycle in writer for loss in cycle["loss"]]
+    apart = max(1, -(-len(whole) // _POINTS))
+    return {"answer_loss": whole[::apart], "answer_loss_every": POINT * apart}
 
 
 def _check_gpu(work: Path, recipe: Recipe) -> None:
@@ -202,6 +205,12 @@ def _training_pools(work: Path, workers: int, recipe: Recipe) -> list[list[PoolS
         pool = _pool(work, "train", counts, recipe.organs, workers)
         pools.append([slide for slide in pool if slide.spec.seed not in known])
     return pools
+
+
+def _held_out(work: Path, workers: int, recipe: Recipe) -> list[PoolSlide]:
+    """Slides of other seeds, on which the tower and the writer are examined."""
+    benign, per_lesion, _faint = recipe.writer[0].slides
+    return _pool(work, "calibration", (max(1, benign // 5), max(2, per_lesion // 10), 0), recipe.organs, workers)
 
 
 def _pool(
