@@ -103,7 +103,7 @@ def limit(encode: bool) -> Work:
 
     def work(slide: Path, out: Path, places: Places) -> int:
         reader = DirectReader(slide)
-        level = patch_level(reader, places.step / PATCH, 1.0)
+        level = patch_level(reader, places.step / PATCH)
         downsample = reader.downsamples[level]
         areas = [window(x, y, (places.step, places.step), downsample) for x, y in places.origins]
         touched = {tile for a in areas for tile in reader.touched(level, a.x, a.y, a.width, a.height)}

@@ -30,6 +30,7 @@ def slide_report(slide: Slide, outcome: SlideOutcome, store: PatchStore | None) 
             "tissue_mm2": round(facts.tissue_mm2, 3),
             "mpp": facts.mpp,
             "mpp_source": facts.mpp_source,
+            "patch_mpp": round(facts.patch_mpp, 4),
             "reader": facts.reader,
             "warnings": facts.warnings,
             "quality": _remarks(store),

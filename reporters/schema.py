@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from reporters.plan import PartPlan
 
-SCHEMA = 5
+SCHEMA = 6
 
 ALGORITHM = 11
 """Raised whenever the same tokens and settings would give another report."""
@@ -145,7 +145,10 @@ class SlideReport(_Data):
     """Of the unreadable ones, those that decode and show something else than the overview."""
     tissue_mm2: float | None = None
     mpp: float | None = None
+    """µm per pixel of the slide's finest level."""
     mpp_source: str | None = None
+    patch_mpp: float | None = None
+    """µm per pixel of its patches: what was asked for, or near it where pixels need no resampling."""
     reader: str | None = None
     warnings: tuple[str, ...] = ()
     quality: tuple[str, ...] = ()

@@ -114,13 +114,13 @@ def test_the_direct_reader_has_the_pixels_of_the_others(real_slides: Path, name:
 def test_real_patches_are_close_to_the_exact_average(real_slides: Path, mpp: float) -> None:
     """Whatever resolution the slide is said to have: each is read through other scales of the decoder."""
     reader = open_slide(real_slides / "svs/CMU-1-Small-Region.svs").reader
-    grid = make_grid(reader.bounds, 256, 1.0, mpp)
+    grid = make_grid(reader.bounds, 256, 1 / mpp)
     whole = [(x, y) for x, y in grid.origins if x + grid.step <= reader.size[0] and y + grid.step <= reader.size[1]]
     assert len(whole) >= 4
     for x, y in whole:
         area = window(x, y, (grid.step, grid.step), 1.0)
         exact = area_average(reader.read(0, area.x, area.y, area.width, area.height), area.crop, (256, 256))
-        got, _ = read_patch(reader, grid, patch_level(reader, 1.0, mpp), (int(x), int(y)), 256)
+        got, _ = read_patch(reader, grid, patch_level(reader, 1 / mpp), (int(x), int(y)), 256)
         noise = ((got.astype(float) - exact) ** 2).mean()
         assert noise == 0 or 10 * np.log10(255**2 / noise) >= 40, (x, y, noise)
 

@@ -46,9 +46,9 @@ class Grid:
         return np.stack([np.tile(xs, self.rows), np.repeat(ys, self.columns)], axis=1).astype(np.int32)
 
 
-def make_grid(bounds: Box, patch_size: int, target_mpp: float, mpp: float) -> Grid:
-    """The grid that covers `bounds` with patches of `patch_size` pixels at `target_mpp`."""
-    step = patch_size * target_mpp / mpp
+def make_grid(bounds: Box, patch_size: int, downsample: float) -> Grid:
+    """The grid that covers `bounds` with patches of `patch_size` pixels, of so many level-0 pixels' edge each."""
+    step = patch_size * downsample
     return Grid(bounds, step, max(1, _cells(bounds.width, step)), max(1, _cells(bounds.height, step)))
 
 
@@ -57,24 +57,41 @@ def _cells(length: int, step: float) -> int:
     return math.ceil((length - 0.5) / step)
 
 
+_WHOLE = (1, 2, 4, 8)
+"""Pixels along an edge of which a decoder, or an average, makes one without a fraction of any."""
 _AVERAGED = 1.9
 """From so many means per output pixel on, their average is that of the pixels below them, 44 dB and more on H&E. With
 fewer, detail within a mean is missed: 40 dB at 1.67, 37 at 1.002."""
 
 
-def pick_level(downsamples: Sequence[float], target_mpp: float, mpp: float, stored: int | None = None) -> int:
-    """The coarsest level that is still as fine as the target.
+def near_downsample(stored: Sequence[float], wanted: float, tolerance: float) -> float:
+    """The downsample nearest to `wanted` at which pixels are taken as they are, or whole ones averaged.
+
+    That is of one of the file's levels, or two, four or eight times it, within the share `tolerance` of `wanted`; the
+    fewest pixels per pixel win. `wanted` itself where none is so near.
+
+    Args:
+        stored: downsamples of the file's levels.
+        wanted: level-0 pixels per pixel of a patch.
+        tolerance: share of it.
+    """
+    near = [(whole, level * whole) for level in stored for whole in _WHOLE]
+    near = [(whole, made) for whole, made in near if abs(made / wanted - 1) <= tolerance]
+    return min(near, key=lambda found: (found[0], abs(found[1] / wanted - 1)))[1] if near else wanted
+
+
+def pick_level(downsamples: Sequence[float], wanted: float, stored: int | None = None) -> int:
+    """The coarsest level that is still as fine as wanted.
 
     Level 0 when all are coarser; whether that is acceptable is `is_upsampling`'s question.
 
     Args:
         downsamples: of each level.
-        target_mpp, mpp: µm per pixel wanted, and of level 0.
+        wanted: downsample.
         stored: so many of the levels are the file's, which may be coarser within the upsampling tolerance. Those behind
             them are made by the decoder and are taken where what is left to average is whole, or enough to average
             well. None when all are the file's.
     """
-    wanted = target_mpp / mpp
     last = len(downsamples) if stored is None else stored
     fine = [i for i, d in enumerate(downsamples[:last]) if d <= wanted * (1 + UPSAMPLING_TOLERANCE) or i == 0]
     fine += [i for i in range(last, len(downsamples)) if _averages_well(wanted / downsamples[i])]

@@ -86,7 +86,7 @@ def read_overview(reader: Reader, mpp: float, threads: int = 1) -> Overview:
 
 def overview_level(reader: Reader, mpp: float) -> int:
     """The level an overview is read from: of the coarsest ones that will do a stored one, else that of fewest bytes."""
-    coarsest = reader.downsamples[pick_level(reader.downsamples, _overview_mpp(reader, mpp), mpp)]
+    coarsest = reader.downsamples[pick_level(reader.downsamples, _overview_mpp(reader, mpp) / mpp)]
     equal = [i for i, d in enumerate(reader.downsamples) if _ALIKE < d / coarsest <= 1]
     return max(equal, key=lambda i: (i < len(reader.level_sizes), i))
 

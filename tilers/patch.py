@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from tilers.geometry import Grid, pick_level, window
+from tilers.geometry import Grid, Window, near_downsample, pick_level, window
 from tilers.readers import Reader
 from tilers.resample import area_average, average_of_means
 
@@ -15,9 +15,14 @@ _HAIR = 1e-6
 """Of a pixel: what a division may be off by."""
 
 
-def patch_level(reader: Reader, target_mpp: float, mpp: float) -> int:
-    """The level that patches are read from."""
-    return pick_level(reader.downsamples, target_mpp, mpp, len(reader.level_sizes))
+def patch_downsample(reader: Reader, wanted: float, tolerance: float) -> float:
+    """Level-0 pixels per pixel of a patch; the same by every reader of a file (see `near_downsample`)."""
+    return near_downsample(reader.downsamples[: len(reader.level_sizes)], wanted, tolerance)
+
+
+def patch_level(reader: Reader, downsample: float) -> int:
+    """The level that patches of such a downsample are read from."""
+    return pick_level(reader.downsamples, downsample, len(reader.level_sizes))
 
 
 def read_patch(
@@ -30,7 +35,7 @@ def read_patch(
     """
     x, y = xy
     downsample = reader.downsamples[level]
-    area = window(x, y, (grid.step, grid.step), downsample)
+    area = _area(grid, downsample, xy, size)
     pixels = reader.read(level, area.x, area.y, area.width, area.height)
     bounds = grid.bounds
     # the last pixel may lie half outside: what it is the mean of is the reader's to know
@@ -41,3 +46,16 @@ def read_patch(
     inside = min(1.0, (bounds.x + bounds.width - x) / grid.step) * min(1.0, (bounds.y + bounds.height - y) / grid.step)
     average = average_of_means if level else area_average
     return average(pixels, area.crop, (size, size)), inside
+
+
+def _area(grid: Grid, downsample: float, xy: tuple[int, int], size: int) -> Window:
+    """Where a patch lies on a level: on whole pixels where each of its own is a whole number of them.
+
+    What an origin was rounded to a pixel of level 0 by then is no part of a pixel to be averaged.
+    """
+    x, y = xy
+    each = grid.step / size / downsample
+    if abs(each - round(each)) > _HAIR:
+        return window(x, y, (grid.step, grid.step), downsample)
+    edge = size * round(each)
+    return Window(round(x / downsample), round(y / downsample), edge, edge, (0, 0, edge, edge))

@@ -12,7 +12,7 @@ from tilers.geometry import Grid, is_upsampling, make_grid
 from tilers.grid import fragments, fullest_of_rest, tissue_fractions
 from tilers.outside_mask import read_mask
 from tilers.overview import Overview, overview_level, read_overview
-from tilers.patch import patch_level
+from tilers.patch import patch_downsample, patch_level
 from tilers.readers import Opened, Reader, open_slide
 from tilers.readers.base import Keeping
 from tilers.resolution import Resolution, resolve
@@ -25,10 +25,24 @@ from wsi_pipeline.store.patches import MOST_LEFT
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of an open slide before any patch is read: what `inspect` and `--dry-run` show."""
+    """What is known of an open slide before any patch is read: what `inspect` and `--dry-run` show.
+
+    Attributes:
+        opened: reader, and who refused before it.
+        resolution: of level 0.
+        level: that patches are read from.
+        downsample: level-0 pixels per pixel of a patch.
+        overview, mask: the whole scan, and where on it tissue is.
+        grid: of patches.
+        tissue: (n,) share of every patch of the grid.
+        candidates: places of the grid that are read.
+        warnings: for the report.
+    """
 
     opened: Opened
     resolution: Resolution
+    level: int
+    downsample: float
     overview: Overview
     mask: NDArray[np.bool_]
     grid: Grid
@@ -40,6 +54,11 @@ class Survey:
         """Area of a mask on the overview."""
         sx, sy = self.overview.scale
         return float(mask.sum() * sx * sy * self.resolution.mpp**2 / 1e6)
+
+    @property
+    def patch_mpp(self) -> float:
+        """µm per pixel of a patch."""
+        return self.downsample * self.resolution.mpp
 
     @property
     def comparable(self) -> bool:
@@ -81,7 +100,8 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int, 
             f"has {resolution.mpp:g} µm/px ({resolution.source}), coarser than the target {settings.mpp:g}",
             "scan it at higher power, correct its mpp, or accept invented pixels with --allow-upsampling",
         )
-    level = patch_level(reader, settings.mpp, resolution.mpp)
+    downsample = patch_downsample(reader, settings.mpp / resolution.mpp, settings.mpp_tolerance)
+    level = patch_level(reader, downsample)
     if scratch and isinstance(reader, Keeping) and level == overview_level(reader, resolution.mpp):
         reader.keep(level, scratch)
     overview = read_overview(reader, resolution.mpp, threads)
@@ -97,7 +117,7 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int, 
         mask = np.zeros(overview.undecodable.shape, bool)
     else:
         mask = find_tissue(overview.image, overview.mpp) & ~overview.undecodable
-    grid = make_grid(reader.bounds, settings.patch_size, settings.mpp, resolution.mpp)
+    grid = make_grid(reader.bounds, settings.patch_size, downsample)
     tissue = tissue_fractions(mask, grid)
     unknown = tissue_fractions(overview.undecodable, grid)
     # where the overview does not decode, tissue is possible: such patches are read, or counted as unreadable
@@ -105,4 +125,4 @@ def _survey(slide: Slide, opened: Opened, settings: TileSettings, threads: int, 
     candidates = np.union1d(enough, fragments(mask, grid, enough))
     if settings.min_tissue <= TileSettings().min_tissue:
         candidates = np.union1d(candidates, fullest_of_rest(tissue, candidates, MOST_LEFT))
-    return Survey(opened, resolution, overview, mask, grid, tissue, candidates, tuple(warnings))
+    return Survey(opened, resolution, level, downsample, overview, mask, grid, tissue, candidates, tuple(warnings))

@@ -16,7 +16,7 @@ from PIL import Image
 from tilers import quality
 from tilers.agreement import Agreement, Read
 from tilers.grid import covered
-from tilers.patch import patch_level, read_patch
+from tilers.patch import read_patch
 from tilers.readers import UndecodableRegion
 from tilers.survey import Survey, survey
 from wsi_pipeline.cases import Slide
@@ -30,7 +30,7 @@ from wsi_pipeline.store.publish import publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALGORITHM = 12
+ALGORITHM = 13
 """Raised whenever the same settings would give other pixels or patches; calibrations are bound to it."""
 _DOUBTFUL = "its levels show different pictures, so that damage within tiles could not be noticed"
 _UNHELD = "its overview does not decode everywhere, so that damage within patches there could not be noticed"
@@ -95,11 +95,9 @@ def _changed(slide: Slide, when: str) -> SlideError:
 
 
 def _reading(found: Survey, settings: TileSettings) -> Read:
-    level = patch_level(found.reader, settings.mpp, found.resolution.mpp)
-
     def read(index: int) -> tuple[NDArray[np.uint8], float]:
         x, y = (int(v) for v in found.grid.origins[index])
-        return read_patch(found.reader, found.grid, level, (x, y), settings.patch_size)
+        return read_patch(found.reader, found.grid, found.level, (x, y), settings.patch_size)
 
     return read
 
@@ -124,7 +122,7 @@ def _write_patches(
         image = Image.fromarray(patch)
         if found.comparable and agreement.refuses(index, image):
             return None
-        return patch, quality.measure(image, valid, settings.mpp, light)
+        return patch, quality.measure(image, valid, found.patch_mpp, light)
 
     unreadable = 0
     emit("tile.start", slide=slide.id, total=len(found.candidates))
@@ -178,7 +176,7 @@ def _facts(slide: Slide, found: Survey, settings: TileSettings, unreadable: int,
         patch_size=settings.patch_size,
         target_mpp=settings.mpp,
         patch_level0=found.grid.step,
-        read_downsample=reader.downsamples[patch_level(reader, settings.mpp, found.resolution.mpp)],
+        read_downsample=reader.downsamples[found.level],
         overview_mpp=overview.mpp,
         tissue_mm2=round(found.mm2(found.mask), 4),
         tissue_left_mm2=round(found.mm2(found.mask & ~covered(found.mask.shape, found.grid, found.candidates)), 4),

@@ -71,7 +71,7 @@ def _surveyed(slide: Slide, settings: RunSettings) -> SlideEstimate:
 
 
 def _survey(slide: Slide, settings: TileSettings) -> None:
-    from tilers.patch import patch_level, read_patch
+    from tilers.patch import read_patch
     from tilers.survey import survey
 
     begun = time.perf_counter()
@@ -79,12 +79,11 @@ def _survey(slide: Slide, settings: TileSettings) -> None:
     with closing(found.reader):
         seconds = time.perf_counter() - begun
         if len(found.candidates):
-            level = patch_level(found.reader, settings.mpp, found.resolution.mpp)
             x, y = (int(v) for v in found.grid.origins[found.candidates[0]])
             one = 0.01  # to encode and write
             started = time.perf_counter()
             try:
-                read_patch(found.reader, found.grid, level, (x, y), settings.patch_size)
+                read_patch(found.reader, found.grid, found.level, (x, y), settings.patch_size)
             except Exception:  # a sample; tiling itself will say what is wrong
                 one += 0.1
             seconds += len(found.candidates) * (one + time.perf_counter() - started)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from dask.system import CPU_COUNT
 
-from tilers.patch import patch_level
 from tilers.pictures import geojson, preview
 from tilers.readers import READERS, open_slide
 from tilers.resolution import resolve
@@ -74,10 +73,10 @@ def _would_be(slide: Slide, settings: TileSettings) -> Iterator[str]:
     with closing(found.reader):
         for warning in found.warnings:
             yield f"  warning: {warning}"
-        read = found.reader.downsamples[patch_level(found.reader, settings.mpp, found.resolution.mpp)]
+        read = found.reader.downsamples[found.level]
         area = float(found.mask.sum()) * found.overview.mpp**2 / 1e6
         yield (
             f"  would be tiled by {found.reader.name} at a downsample of {read:.6g}: {len(found.candidates)} of "
-            f"{found.grid.columns * found.grid.rows} patches of {settings.patch_size} px at {settings.mpp:g} µm/px "
-            f"hold tissue, {area:.2f} mm²"
+            f"{found.grid.columns * found.grid.rows} patches of {settings.patch_size} px "
+            f"at {found.patch_mpp:.4g} µm/px hold tissue, {area:.2f} mm²"
         )

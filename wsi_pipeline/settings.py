@@ -36,6 +36,9 @@ class TileSettings(Settings):
     """Edge of a patch in pixels at the target resolution."""
     mpp: Annotated[float, Field(gt=0.05, le=20)] = MICRONS_AT_10X
     """Target resolution, µm per pixel."""
+    mpp_tolerance: Annotated[float, Field(ge=0, le=0.05)] = 0.02
+    """How far from it patches may be, as a share, where pixels then need no resampling: those of a stored level, or
+    means of 2, 4 or 8 along an edge. With 0 all patches have exactly the target's."""
     reader: Literal["auto", "direct", "openslide", "tiffslide", "picture"] = "auto"
     """Who decodes the slide. An explicit choice never falls back."""
     default_mpp: Annotated[float, Field(gt=0)] | None = None

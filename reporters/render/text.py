@@ -24,7 +24,8 @@ def render_text(report: Report) -> str:
         if slide.reason:
             facts.append(slide.reason)
         if slide.tissue_mm2 is not None:
-            facts.append(f"{slide.patches} patches, {slide.tissue_mm2:.2f} mm2 tissue, {slide.mpp:.4g} um/px")
+            resolutions = f"{slide.mpp:.4g} um/px read at {slide.patch_mpp:.4g}"
+            facts.append(f"{slide.patches} patches, {slide.tissue_mm2:.2f} mm2 tissue, {resolutions}")
         lines += _wrap(f"{names[slide.id]} {slide.id}: {'; '.join([*facts, *slide.quality, *slide.warnings])}", "   ")
     p = report.provenance
     lines += ["", "PROVENANCE"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tilers.patch import patch_level, read_patch
+from tilers.patch import read_patch
 from tilers.readers import UndecodableRegion
 from tilers.readers.direct import DirectReader
 from tilers.readers.tile_list import NotDirect
@@ -119,9 +119,8 @@ def patches_of(path: Path) -> Patches:
     """Every patch of a slide's grid, glass included."""
     found = survey(Slide("s", path), _SETTINGS)
     with closing(found.reader):
-        level = patch_level(found.reader, _SETTINGS.mpp, found.resolution.mpp)
         places = [(int(x), int(y)) for x, y in found.grid.origins]
-        return {xy: read_patch(found.reader, found.grid, level, xy, _SETTINGS.patch_size)[0] for xy in places}
+        return {xy: read_patch(found.reader, found.grid, found.level, xy, _SETTINGS.patch_size)[0] for xy in places}
 
 
 def _stored(path: Path, out: Path) -> tuple[Patches, SlideFacts]:

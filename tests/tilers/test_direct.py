@@ -12,20 +12,16 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 
 from tests.conftest import as_slide, tissue_image
-from tests.tilers.tiffs import LAYOUTS, SUBSAMPLED_TILES, jpeg_rgb, write_tiff
-from tilers.geometry import make_grid, window
+from tests.tilers.tiffs import LAYOUTS, SUBSAMPLED_TILES, detailed_image, jpeg_rgb, write_tiff
 from tilers.overview import overview_level, read_overview
-from tilers.patch import patch_level, read_patch
 from tilers.readers import Reader, open_slide
 from tilers.readers.direct import DirectReader
 from tilers.readers.openslide import OpenSlideReader
 from tilers.readers.tiffslide import TiffSlideReader
 from tilers.readers.tile_list import NotDirect, list_tilings
 from tilers.readers.tiles import JpegTiles
-from tilers.resample import area_average, average_of_means
 from tilers.tile import tile
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.settings import TileSettings
@@ -88,39 +84,6 @@ def test_levels_of_whole_factors_are_those_of_openslide(tmp_path: Path, image: n
         assert off <= (1 if "2000" in layout else 0), area
 
 
-@pytest.mark.parametrize("mpp", [0.2265, 0.2425, 0.25, 0.2527])
-@pytest.mark.parametrize("layout", ["ycbcr 4:2:0", "jpeg 2000 rgb"])
-def test_patches_from_a_stored_level_are_the_same_by_all_readers(tmp_path: Path, layout: str, mpp: float) -> None:
-    path = write_tiff(tmp_path / "s.svs", detailed_image(1236, 1508), layout, factors=(4,), mpp=mpp)
-    readers = DirectReader(path), OpenSlideReader(path), TiffSlideReader(path)
-    grid = make_grid(readers[0].bounds, 128, 1.0, mpp)
-    levels = [patch_level(reader, 1.0, mpp) for reader in readers]
-    assert {reader.downsamples[level] for reader, level in zip(readers, levels, strict=True)} == {4}
-    for x, y in grid.origins[[0, 1, -1]]:
-        ours, *others = (
-            read_patch(reader, grid, level, (int(x), int(y)), 128)[0].astype(int)
-            for reader, level in zip(readers, levels, strict=True)
-        )
-        assert all(np.abs(ours - theirs).max() <= 1 for theirs in others)
-
-
-def test_a_downsample_of_4_0003_is_read_at_its_own_pixels(tmp_path: Path) -> None:
-    """As of a scanner that rounds down: the last columns of the level stand for a little more than four."""
-    image = tissue_image(512, 13_334)  # 3333 pixels of 4.0006, and 128 of 4
-    path = write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", 256, factors=(4,), mpp=0.25)
-    direct, other = DirectReader(path), TiffSlideReader(path)
-    assert direct.downsamples[1] == pytest.approx(4.0003, abs=1e-5)
-    for area in ((0, 0, 3333, 128), (3201, 33, 200, 80), (-5, -9, 50, 50)):
-        assert (direct.read(1, *area) == other.read(1, *area)).all(), area
-    grid = make_grid(direct.bounds, 128, 1.0, 0.25)
-    for x, y in grid.origins[[0, len(grid.origins) // 2, -1]]:
-        ours, theirs = (
-            read_patch(reader, grid, patch_level(reader, 1.0, 0.25), (int(x), int(y)), 128)[0]
-            for reader in (direct, other)
-        )
-        assert (ours == theirs).all()
-
-
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(x=st.integers(-300, 1600), y=st.integers(-300, 1300), width=st.integers(1, 700), height=st.integers(1, 700))
 def test_any_window_is_the_same_window_of_the_whole(
@@ -159,47 +122,6 @@ def test_large_offsets_and_small_ones_give_the_same_pixels(tmp_path: Path, image
     small, big = (DirectReader(write_tiff(tmp_path / f"{b}.svs", image, "ycbcr 4:2:0", big=b)) for b in (False, True))
     assert (tmp_path / "True.svs").read_bytes()[2] == 43
     assert (small.read(0, 0, 0, 1511, 1237) == big.read(0, 0, 0, 1511, 1237)).all()
-
-
-def detailed_image(height: int, width: int) -> np.ndarray:
-    """Structures of a few pixels, as nuclei at 20X are, on pink."""
-    rng = np.random.default_rng(3)
-    noise = ndimage.gaussian_filter(rng.standard_normal((height, width)).astype(np.float32), 2)
-    dark = np.clip(noise / noise.std(), -2, 2)[..., None] * np.array([22, 25, 20], np.float32)
-    return np.uint8(np.array([180, 130, 175]) + dark)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("mpp", [0.5, 0.25, 0.24998, 0.2527, 0.499, 0.5022, 0.35, 0.125])
-def test_patches_are_close_to_the_exact_average_of_the_finest_pixels(tmp_path: Path, layout: str, mpp: float) -> None:
-    reader = DirectReader(write_tiff(tmp_path / "s.svs", detailed_image(1237, 1511), layout, mpp=mpp))
-    grid = make_grid(reader.bounds, 256, 1.0, mpp)
-    edge = int(grid.step + 2)
-    exact = reader.read(0, 0, 0, 1511 + edge, 1237 + edge)
-    for x, y in grid.origins:
-        area = window(x, y, (grid.step, grid.step), 1.0)
-        wanted = area_average(exact[area.y :, area.x :], area.crop, (256, 256))
-        got, inside = read_patch(reader, grid, patch_level(reader, 1.0, mpp), (int(x), int(y)), 256)
-        assert (inside == 1) == (x + grid.step <= 1511 and y + grid.step <= 1237)
-        noise = ((got.astype(float) - wanted) ** 2).mean()
-        assert noise == 0 or 10 * np.log10(255**2 / noise) >= 40, (x, y, noise)
-
-
-def test_pixels_of_a_stored_level_are_averaged_as_the_means_they_are(tmp_path: Path, image: np.ndarray) -> None:
-    reader = DirectReader(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", factors=(4,), mpp=0.2527))
-    grid, level = make_grid(reader.bounds, 128, 1.0, 0.2527), patch_level(reader, 1.0, 0.2527)
-    assert reader.downsamples[level] == pytest.approx(4, abs=0.01)
-    area = window(*grid.origins[1], (grid.step, grid.step), reader.downsamples[level])
-    pixels = reader.read(level, area.x, area.y, area.width, area.height)
-    got, _ = read_patch(reader, grid, level, (int(grid.origins[1][0]), int(grid.origins[1][1])), 128)
-    assert (got == average_of_means(pixels, area.crop, (128, 128))).all()
-    assert (got != area_average(pixels, area.crop, (128, 128))).any()
-
-
-@pytest.mark.parametrize(("mpp", "scale"), [(0.5, 2), (0.25, 4), (0.2527, 2), (0.499, 1), (0.5022, 1), (0.125, 8)])
-def test_the_decoder_scales_only_what_averages_well(tmp_path: Path, image: np.ndarray, mpp: float, scale: int) -> None:
-    reader = DirectReader(write_tiff(tmp_path / "s.svs", image, "ycbcr 4:2:0", mpp=mpp))
-    assert reader.downsamples[patch_level(reader, 1.0, mpp)] == scale
 
 
 def test_every_tile_is_decoded_at_most_once(tmp_path: Path, image: np.ndarray) -> None:

@@ -13,7 +13,7 @@ lengths = st.integers(1, 60_000)
 
 @given(lengths, lengths, mpps, st.integers(0, 500), st.integers(0, 500))
 def test_grid_covers_the_bounds_once(width: int, height: int, mpp: float, x: int, y: int) -> None:
-    grid = make_grid(Box(x, y, width, height), 768, 1.0, mpp)
+    grid = make_grid(Box(x, y, width, height), 768, 1 / mpp)
     origins = grid.origins
     assert len(origins) == grid.columns * grid.rows
     assert origins[0].tolist() == [x, y]
@@ -28,7 +28,7 @@ def test_grid_covers_the_bounds_once(width: int, height: int, mpp: float, x: int
 @given(st.lists(st.floats(1.1, 40), max_size=6), st.floats(0.1, 4), st.floats(0.1, 4))
 def test_level_is_the_coarsest_that_needs_no_upsampling(factors: list[float], mpp: float, target: float) -> None:
     downsamples = [1.0, *sorted(factors)]
-    level = pick_level(downsamples, target, mpp)
+    level = pick_level(downsamples, target / mpp)
     if level:
         assert downsamples[level] * mpp <= target * 1.05 + 1e-9
     better = [d for d in downsamples if downsamples[level] < d and d * mpp <= target * 1.05]
@@ -53,7 +53,7 @@ def test_window_holds_the_wanted_area(x: float, y: float, edge: float, downsampl
 @given(st.integers(0, 2**32 - 1), st.integers(20, 90), st.integers(20, 90))
 def test_tissue_fractions_add_up_to_the_mask(seed: int, height: int, width: int) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < 0.3
-    grid = make_grid(Box(0, 0, width * 8, height * 8), 96, 1.0, 1.0)
+    grid = make_grid(Box(0, 0, width * 8, height * 8), 96, 1.0)
     fractions = tissue_fractions(mask, grid)
     assert fractions.min() >= -1e-9
     assert fractions.max() <= 1 + 1e-9
@@ -63,5 +63,5 @@ def test_tissue_fractions_add_up_to_the_mask(seed: int, height: int, width: int)
 def test_tissue_fraction_of_a_patch_half_covered() -> None:
     mask = np.zeros((20, 20), bool)
     mask[:, :5] = True
-    grid = make_grid(Box(0, 0, 2000, 2000), 1000, 1.0, 1.0)
+    grid = make_grid(Box(0, 0, 2000, 2000), 1000, 1.0)
     assert tissue_fractions(mask, grid).tolist() == [0.5, 0.0, 0.5, 0.0]

@@ -74,7 +74,8 @@ def test_they_are_tiled_at_the_resolution_they_state(
     path = write(tmp_path / ("s.ome.tif" if write is write_ome else "s.tif"), image)
     tile(as_slide(path), TileSettings(patch_size=256), tmp_path / "s.zarr")
     facts = PatchStore(tmp_path / "s.zarr").facts
-    assert (facts.reader, facts.mpp_source, facts.read_downsample) == ("direct", source, 2)
+    assert (facts.reader, facts.mpp_source) == ("direct", source)
+    assert facts.read_downsample == pytest.approx(2, rel=1e-3)  # sizes of levels are rounded
     assert facts.mpp == pytest.approx(0.5, rel=1e-4)
 
 

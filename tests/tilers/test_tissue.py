@@ -93,7 +93,7 @@ def test_patches_with_phantom_tissue_are_found(organ: Organ, tmp_path: Path) -> 
     spec = SlideSpec(4, organ.name, width_mm=2.4, height_mm=2.0, distractors=False)
     layout = make_slide(path, spec)
     overview = read_overview(open_slide(path).reader, 1.0)
-    grid = make_grid(overview.bounds, 256, 1.0, 1.0)
+    grid = make_grid(overview.bounds, 256, 1.0)
     truth = tissue_fractions(layout.tissue, grid)
     found = tissue_fractions(find_tissue(overview.image, overview.mpp), grid) >= 0.05
     assert found[truth >= 0.1].all()

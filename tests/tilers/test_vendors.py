@@ -89,14 +89,14 @@ def test_patches_are_close_to_the_exact_average_whichever_reader_auto_takes(
 ) -> None:
     reader = open_slide(WITHOUT_LEVELS[name](tmp_path / name, image, mpp=mpp)).reader
     assert reader.name != "direct"
-    grid = make_grid(reader.bounds, PATCH, 1.0, mpp)
+    grid = make_grid(reader.bounds, PATCH, 1 / mpp)
     left, top = reader.bounds.x, reader.bounds.y
     edge = int(grid.step) + 2
     whole = reader.read(0, left, top, reader.bounds.width + edge, reader.bounds.height + edge)
     for x, y in grid.origins[:: max(1, len(grid.origins) // 6)]:
         area = window(x - left, y - top, (grid.step, grid.step), 1.0)
         wanted = area_average(whole[area.y :, area.x :], area.crop, (PATCH, PATCH)).astype(float)
-        got, inside = read_patch(reader, grid, patch_level(reader, 1.0, mpp), (int(x), int(y)), PATCH)
+        got, inside = read_patch(reader, grid, patch_level(reader, 1 / mpp), (int(x), int(y)), PATCH)
         noise = ((got - wanted) ** 2).mean()
         assert noise == 0 or 10 * np.log10(255**2 / noise) >= 40, (x, y, inside)
 

@@ -235,7 +235,7 @@ class DirectReader:
         """
         for wait in (*WAITS_S, None):
             try:
-                return os.pread(self._file, count, offset)
+                return _read_all(self._file, offset, count)
             except OSError as error:
                 if wait is not None:
                     time.sleep(wait)
@@ -255,6 +255,14 @@ class DirectReader:
         if self._kept:
             self._kept[1].close()
         os.close(self._file)
+
+
+def _read_all(file: int, offset: int, count: int) -> bytes:
+    """As many bytes as there are; a network file system may give fewer at a time."""
+    data = os.pread(file, count, offset)
+    while len(data) < count and (more := os.pread(file, count - len(data), offset + len(data))):
+        data += more
+    return data
 
 
 def _averaged(pixels: Pixels, inside: tuple[int, ...], scale: int) -> Pixels:

@@ -160,6 +160,8 @@ class Jpeg2000Tiles:
         decode = self._decode_subsampled if _is_subsampled(data) else self._decode_full
         try:
             pixels = decode(data)
+        except MemoryError:
+            raise  # the machine's trouble, not the slide's
         except Exception as error:  # imagecodecs and Pillow raise their own and plain errors
             raise DamagedTile(str(error)) from None
         if pixels.shape != (self.height, self.width, 3) or pixels.dtype != np.uint8:

@@ -60,6 +60,7 @@ out_option = click.option(
 tile_options = _group(
     click.option("--patch-size", type=int, help="Patch edge in pixels. [768]"),
     click.option("--resolution", "mpp", metavar="10X|MPP", help="Target: 10X, or µm per pixel. [10X = 1.0]"),
+    click.option("--mpp-tolerance", type=float, help="Share it may be missed by to read unresampled pixels. [0.02]"),
     click.option(
         "--reader", type=click.Choice(["auto", "direct", "openslide", "tiffslide", "picture"]),
         help="Who decodes. [auto]"),

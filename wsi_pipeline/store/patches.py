@@ -79,6 +79,11 @@ class SlideFacts(BaseModel):
     quality_columns: tuple[str, ...]
 
     @property
+    def patch_mpp(self) -> float:
+        """µm per pixel of a patch; `target_mpp` is what was asked for."""
+        return self.patch_level0 / self.patch_size * self.mpp
+
+    @property
     def tissue_left(self) -> float:
         """Share of the tissue that lies in no patch."""
         return self.tissue_left_mm2 / self.tissue_mm2 if self.tissue_mm2 else 0.0
