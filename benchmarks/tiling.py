@@ -29,7 +29,7 @@ import machine
 import numpy as np
 from peers.measured import peak_gib, read_bytes
 from slides import BigSlide, write_big_slide
-from tiling_methods import ALL_CORES, CORES, METHODS, Places
+from tiling_methods import ALL_CORES, CORES, METHODS, PATCH, Places
 
 from tilers.survey import survey
 from wsi_pipeline.cases import Slide
@@ -92,7 +92,7 @@ def measure_peer(kind: BigSlide, peer: str, python: Path, slide: Path, places: P
     np.save(folder / "origins.npy", places.origins)
     script = Path(__file__).parent / "peers" / f"with_{peer}.py"
     done = subprocess.run(
-        [python, script, slide, folder / "origins.npy", str(places.step), out],
+        [python, script, slide, folder / "origins.npy", str(places.step / PATCH * kind.mpp), out],
         capture_output=True,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),

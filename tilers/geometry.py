@@ -57,7 +57,7 @@ def _cells(length: int, step: float) -> int:
     return math.ceil((length - 0.5) / step)
 
 
-_WHOLE = (1, 2, 4, 8)
+WHOLE = (1, 2, 4, 8)
 """Pixels along an edge of which a decoder, or an average, makes one without a fraction of any."""
 _AVERAGED = 1.9
 """From so many means per output pixel on, their average is that of the pixels below them, 44 dB and more on H&E. With
@@ -75,9 +75,10 @@ def near_downsample(stored: Sequence[float], wanted: float, tolerance: float) ->
         wanted: level-0 pixels per pixel of a patch.
         tolerance: share of it.
     """
-    near = [(whole, level * whole) for level in stored for whole in _WHOLE]
-    near = [(whole, made) for whole, made in near if abs(made / wanted - 1) <= tolerance]
-    return min(near, key=lambda found: (found[0], abs(found[1] / wanted - 1)))[1] if near else wanted
+    made = [(whole, level * whole) for level in stored for whole in WHOLE]
+    near = [(whole, abs(downsample / wanted - 1), downsample) for whole, downsample in made]
+    near = [found for found in near if found[1] <= tolerance]
+    return min(near)[2] if near else wanted
 
 
 def pick_level(downsamples: Sequence[float], wanted: float, stored: int | None = None) -> int:
@@ -95,7 +96,7 @@ def pick_level(downsamples: Sequence[float], wanted: float, stored: int | None =
     last = len(downsamples) if stored is None else stored
     fine = [i for i, d in enumerate(downsamples[:last]) if d <= wanted * (1 + UPSAMPLING_TOLERANCE) or i == 0]
     fine += [i for i in range(last, len(downsamples)) if _averages_well(wanted / downsamples[i])]
-    return max(fine, key=lambda i: downsamples[i])
+    return max(fine, key=lambda i: (downsamples[i], i < last, i))
 
 
 def _averages_well(ratio: float) -> bool:

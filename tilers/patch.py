@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from tilers.geometry import Grid, Window, near_downsample, pick_level, window
+from tilers.geometry import WHOLE, Grid, Window, near_downsample, pick_level, window
 from tilers.readers import Reader
 from tilers.resample import area_average, average_of_means
 
@@ -21,8 +21,21 @@ def patch_downsample(reader: Reader, wanted: float, tolerance: float) -> float:
 
 
 def patch_level(reader: Reader, downsample: float) -> int:
-    """The level that patches of such a downsample are read from."""
-    return pick_level(reader.downsamples, downsample, len(reader.level_sizes))
+    """The level that patches of such a downsample are read from.
+
+    The coarsest of which a pixel of a patch is a whole number of pixels; of two the file's own, or what the decoder
+    makes of the fewest bytes. Else what `pick_level` takes.
+    """
+    stored = len(reader.level_sizes)
+    whole = [i for i, level in enumerate(reader.downsamples) if _whole(downsample / level) in WHOLE]
+    if whole:
+        return max(whole, key=lambda i: (reader.downsamples[i], i < stored, i))
+    return pick_level(reader.downsamples, downsample, stored)
+
+
+def _whole(ratio: float) -> int | None:
+    """Pixels of a level along the edge of one of a patch; None where that is no whole number."""
+    return round(ratio) if abs(ratio - round(ratio)) < _HAIR else None
 
 
 def read_patch(
@@ -53,9 +66,12 @@ def _area(grid: Grid, downsample: float, xy: tuple[int, int], size: int) -> Wind
 
     What an origin was rounded to a pixel of level 0 by then is no part of a pixel to be averaged.
     """
-    x, y = xy
-    each = grid.step / size / downsample
-    if abs(each - round(each)) > _HAIR:
-        return window(x, y, (grid.step, grid.step), downsample)
-    edge = size * round(each)
-    return Window(round(x / downsample), round(y / downsample), edge, edge, (0, 0, edge, edge))
+    each = _whole(grid.step / size / downsample)
+    if not each:
+        return window(*xy, (grid.step, grid.step), downsample)
+    edge = size * each
+    corner = grid.bounds.x, grid.bounds.y
+    x, y = (
+        round(start / downsample) + edge * round((v - start) / grid.step) for v, start in zip(xy, corner, strict=True)
+    )
+    return Window(x, y, edge, edge, (0, 0, edge, edge))

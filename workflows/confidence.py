@@ -9,6 +9,7 @@ from reporters.confidence import PHANTOM_DOMAIN, SIGNS, Circumstances, Signs
 from reporters.plan import PartPlan
 from reporters.schema import Confidence
 from tilers.tile import ALGORITHM as TILING
+from wsi_pipeline.settings import TileSettings
 
 if TYPE_CHECKING:
     from workflows.case import Work
@@ -45,7 +46,8 @@ def _circumstances(plan: PartPlan, samples: int, work: Work) -> Circumstances | 
     # no calibration tells which patches were fine, how long sequences were, or of what power slides were not
     tile = work.settings.tile
     some_fine = plan.strategy in ("mixed", "search")
-    otherwise = (some_fine, work.settings.model.context_tokens, tile.force_mpp, tile.allow_upsampling)
+    coarse = tile.mpp_tolerance > TileSettings().mpp_tolerance
+    otherwise = (some_fine, work.settings.model.context_tokens, tile.force_mpp, tile.allow_upsampling, coarse)
     phantom = all(store.facts.phantom for store in work.stores.values())
     domain = PHANTOM_DOMAIN if phantom else work.settings.report.domain
     if any(otherwise) or domain is None:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-PATCH, MPP = 768, 1.0
+PATCH = 768
 
 
-def measured(work: Callable[[Path, np.ndarray, int, Path], None]) -> None:
-    """Do `work(slide, origins, step, out)` with what the command line names: SLIDE ORIGINS.npy STEP OUT."""
-    slide, origins, step, out = sys.argv[1:]
+def measured(work: Callable[[Path, np.ndarray, float, Path], None]) -> None:
+    """Do `work(slide, origins, mpp, out)` with what the command line names: SLIDE ORIGINS.npy MPP OUT."""
+    slide, origins, mpp, out = sys.argv[1:]
     places = np.load(origins)
     Path(out).mkdir()
     before, started = read_bytes(), time.perf_counter()
-    work(Path(slide), places, int(step), Path(out))
+    work(Path(slide), places, float(mpp), Path(out))
     seconds = time.perf_counter() - started
     print(json.dumps([len(places), seconds, peak_gib(), (read_bytes() - before) / 2**20]))
 

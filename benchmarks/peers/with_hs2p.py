@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from hs2p import SegmentationConfig, SlideSpec, TilingConfig, tile_slide
 from hs2p.tiling.tar import extract_tiles_to_tar
-from measured import MPP, PATCH, measured
+from measured import PATCH, measured
 
 
-def work(slide: Path, origins: np.ndarray, step: int, out: Path) -> None:
+def work(slide: Path, origins: np.ndarray, mpp: float, out: Path) -> None:
     found = tile_slide(
         SlideSpec(sample_id="big", image_path=slide),
         tiling=TilingConfig(
-            backend="openslide", requested_spacing_um=MPP, requested_tile_size_px=PATCH, tolerance=0.05, overlap=0.0
+            backend="openslide", requested_spacing_um=mpp, requested_tile_size_px=PATCH, tolerance=0.05, overlap=0.0
         ),
         segmentation=SegmentationConfig(method="hsv", downsample=64),
     )

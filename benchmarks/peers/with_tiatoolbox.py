@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from measured import MPP, PATCH, measured
+from measured import PATCH, measured
 from PIL import Image
 from tiatoolbox.wsicore.wsireader import WSIReader
 
 
-def work(slide: Path, origins: np.ndarray, step: int, out: Path) -> None:
+def work(slide: Path, origins: np.ndarray, mpp: float, out: Path) -> None:
     reader = WSIReader.open(slide)
     for number, (x, y) in enumerate(origins):
-        patch = reader.read_rect((int(x), int(y)), (PATCH, PATCH), resolution=MPP, units="mpp")
+        patch = reader.read_rect((int(x), int(y)), (PATCH, PATCH), resolution=mpp, units="mpp")
         Image.fromarray(patch[..., :3]).save(out / f"{number:06d}.jpg", quality=90)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from measured import MPP, PATCH, measured
+from measured import PATCH, measured
 from PIL import Image
 from wsidata import TileSpec, open_wsi
 from wsidata.io import add_tiles
 
 
-def work(slide: Path, origins: np.ndarray, step: int, out: Path) -> None:
+def work(slide: Path, origins: np.ndarray, mpp: float, out: Path) -> None:
     wsi = open_wsi(slide)
-    add_tiles(wsi, "tiles", origins, TileSpec.from_wsidata(wsi, PATCH, mpp=MPP), np.zeros(len(origins), int))
+    add_tiles(wsi, "tiles", origins, TileSpec.from_wsidata(wsi, PATCH, mpp=mpp), np.zeros(len(origins), int))
     for number, tile in enumerate(wsi.iter.tile_images("tiles")):
         assert tile.image.shape == (PATCH, PATCH, 3)
         Image.fromarray(tile.image).save(out / f"{number:06d}.jpg", quality=90)

@@ -1,6 +1,7 @@
 """Patches, whichever level and scale they are read from."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import MakeSlide, as_slide, tissue_image
 from tests.tilers.tiffs import LAYOUTS, detailed_image, write_tiff
-from tilers.geometry import make_grid, near_downsample, window
-from tilers.patch import patch_level, read_patch
+from tilers.geometry import Box, make_grid, near_downsample, window
+from tilers.patch import patch_downsample, patch_level, read_patch
 from tilers.readers import open_slide
 from tilers.readers.direct import DirectReader
 from tilers.readers.openslide import OpenSlideReader
@@ -50,13 +51,14 @@ def test_a_downsample_of_4_0003_is_read_at_its_own_pixels(tmp_path: Path) -> Non
     assert direct.downsamples[1] == pytest.approx(4.0003, abs=1e-5)
     for area in ((0, 0, 3333, 128), (3201, 33, 200, 80), (-5, -9, 50, 50)):
         assert (direct.read(1, *area) == other.read(1, *area)).all(), area
-    grid = make_grid(direct.bounds, 128, 1 / 0.25)
-    for x, y in grid.origins[[0, len(grid.origins) // 2, -1]]:
-        ours, theirs = (
-            read_patch(reader, grid, patch_level(reader, 1 / 0.25), (int(x), int(y)), 128)[0]
-            for reader in (direct, other)
-        )
-        assert (ours == theirs).all()
+    downsample = patch_downsample(direct, 1 / 0.25, 0.02)
+    assert downsample == direct.downsamples[1]
+    grid = make_grid(direct.bounds, 128, downsample)
+    for number, (x, y) in enumerate(grid.origins[:26]):
+        pixels = direct.read(1, 128 * number, 0, 128, 128)
+        for reader in (direct, other):
+            got, _ = read_patch(reader, grid, patch_level(reader, downsample), (int(x), int(y)), 128)
+            assert (got == pixels).all(), (reader.name, number)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -103,6 +105,51 @@ def test_a_near_downsample_is_a_whole_number_of_stored_pixels(
     assert abs(found / wanted - 1) <= tolerance + 1e-9
     near = [level * whole for level in stored for whole in (1, 2, 4, 8) if abs(level * whole / wanted - 1) <= tolerance]
     assert (found in near) if near else (found == wanted)
+
+
+class Tracing:
+    """A reader of no pixels that remembers where it was asked for them."""
+
+    name, bounds = "tracing", Box(0, 0, 100_000, 100_000)
+
+    def __init__(self, downsamples: tuple[float, ...], stored: int) -> None:
+        self.downsamples, self.level_sizes = downsamples, ((1, 1),) * stored
+        self.asked: list[tuple[int, int]] = []
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        self.asked.append((x, y))
+        return np.zeros((height, width, 3), np.uint8)
+
+
+@given(st.integers(0, 500), st.sampled_from([1.0, 1.9985, 4.0, 4.0003, 16.002]), st.sampled_from([1, 2, 4]))
+def test_patches_of_whole_pixels_lie_side_by_side_wherever_the_scan_begins(
+    start: int, downsample: float, each: int
+) -> None:
+    reader: Any = Tracing((downsample,), 1)
+    grid = make_grid(Box(start, start, 60_000, 60_000), 33, downsample * each)
+    for x, y in grid.origins[: grid.columns]:
+        read_patch(reader, grid, 0, (int(x), int(y)), 33)
+    columns = [x for x, _ in reader.asked]
+    assert columns[0] == round(start / downsample)
+    assert set(np.diff(columns)) <= {33 * each}
+
+
+@pytest.mark.parametrize(
+    ("downsamples", "stored", "wanted", "level"),
+    [
+        ((1, 3, 9), 3, 4.0, 0),  # four pixels rather than one and a third
+        ((1, 3, 9, 2, 4, 8, 6, 12, 24), 3, 4.0, 4),
+        ((1, 4, 16), 3, 8.0, 1),
+        ((1, 4, 16, 2, 4, 8, 8, 16, 32), 3, 8.0, 6),  # half of the second level, not an eighth of the first
+        ((1, 4, 16, 2, 4, 8, 8, 16, 32), 3, 4.0, 1),
+        ((1, 2, 4, 8), 1, 4.4, 1),  # no whole number: two pixels of ½ are means that average well
+    ],
+)
+def test_a_patch_is_read_from_the_coarsest_level_of_whole_pixels(
+    downsamples: tuple[float, ...], stored: int, wanted: float, level: int
+) -> None:
+    reader: Any = Tracing(downsamples, stored)
+    assert patch_level(reader, wanted) == level
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ class TiffSlideReader:
             origin = tuple(math.ceil(v * self.downsamples[level]) for v in (x, y))
             try:
                 region = self._slide.read_region(origin, level, (width, height), as_array=True)
+            except MemoryError:
+                raise  # the machine's trouble, not the slide's
             except Exception as error:  # codecs raise their own types, some of them plain RuntimeError
                 if isinstance(error, OSError) or type(error).__module__.startswith("aiohttp"):
                     cause = f"cannot be read any more ({type(error).__name__})"
