@@ -20,11 +20,9 @@ TABLES = {
 }
 HISTORY = {
     "phantom": """\
-The tower is what that
-command gives, up to how a GPU rounds and sums. The writer is not: it is that of the checkpoint before
-(local-6479e7bf193976c5), its projector fitted to the new tower by least squares, and then taught 1,100 steps on the
-new tokens (docs/decisions/0021-tower-on-a-gpu.md); minutes and loss are of these. Tables below that name
-that checkpoint are of it.""",
+One run, stopped and gone on
+with in between: the tower on an H100, the rest on two cores, where the slides took 21 minutes and their tokens 7
+(docs/decisions/0023-copying-by-text.md). Tables below that name another checkpoint are of one before it.""",
     "phantom-long": """\
 These weights were made
 over several days, cycle after cycle, on two cores and, for the long rows, on one H200 (whose minutes are counted among

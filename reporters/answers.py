@@ -31,6 +31,8 @@ class PartDraft:
     that merge; None where nothing was written."""
     agreement: float | None = None
     """See `reporters.agreement`; over everything that was written about the part."""
+    backing: float | None = None
+    """Of its lines by patches one by one; None without a second reader."""
     plan: PartPlan | None = None
     """How it was read in the end; None when it was not."""
     truncated: bool = False

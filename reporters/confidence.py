@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from reporters.schema import Confidence
 from wsi_pipeline.errors import ModelError
@@ -23,20 +23,28 @@ class Signs:
         logprob: of what is found on the slides (`reporters.likelihood`).
         agreement: share of samples that conclude the same; None without any.
         points: it names slides that show what it says; a diagnosis that nothing is found names none.
+        backing: of its lines by patches one by one (`reporters.second_reader`); None without a second reader.
+        slides: that the part has; the least borne out of many lines is borne out less.
     """
 
     logprob: float
     agreement: float | None
     points: bool
+    backing: float | None = None
+    slides: int = 1
 
-    def values(self, samples: int) -> tuple[float, float, float]:
-        """As a calibration weighs them: doubt and agreement of so many samples on scales of logarithms."""
+    def values(self, samples: int) -> tuple[float, ...]:
+        """As a calibration weighs them: doubt and agreement of so many samples on scales of logarithms; with a second
+        reader its backing and the logarithm of the slides behind them."""
         agreeing = 1.0 if self.agreement is None else (self.agreement * samples + 0.5) / (samples + 0.5)
-        return math.log(_LEAST_DOUBT - self.logprob), math.log(agreeing), float(self.points)
+        own = math.log(_LEAST_DOUBT - self.logprob), math.log(agreeing), float(self.points)
+        return own if self.backing is None else (*own, self.backing, math.log(self.slides))
 
 
 SIGNS = 2
 """Raised whenever signs mean something else; the first ones counted every word of an answer."""
+_OWN_SIGNS, _SECOND_SIGNS = 3, 2
+"""Values of `Signs` that an answer has by itself, and more that a second reader gives it."""
 _LEAST_DOUBT = 1e-4
 """Log-probabilities nearer to nothing than this are rounding."""
 
@@ -58,6 +66,8 @@ class Circumstances(BaseModel):
     """What its plans did otherwise than the checkpoint was made for."""
     samples: int
     """Drawn beside each answer."""
+    second_reader: str | None = None
+    """Fingerprint of the one whose backing counts; None without."""
     domain: str
     """Where the slides came from: `phantom`, or what a laboratory calls its own (`--domain`)."""
 
@@ -77,10 +87,17 @@ class Calibration(BaseModel):
     parts: int
     """It was fitted on so many."""
     intercept: float
-    weights: tuple[float, float, float]
+    weights: tuple[float, ...]
     """Of `Signs.values`."""
     threshold: float
     """Below this chance the checkpoint abstains."""
+
+    @model_validator(mode="after")
+    def _weighs_every_sign(self) -> Calibration:
+        signs = _OWN_SIGNS if self.made_for.second_reader is None else _OWN_SIGNS + _SECOND_SIGNS
+        if len(self.weights) != signs:
+            raise ValueError(f"has {len(self.weights)} weights for {signs} signs")
+        return self
 
     def chance(self, signs: Signs) -> float:
         """Of being exact."""
@@ -96,6 +113,7 @@ class Calibration(BaseModel):
     def judge(self, signs: Signs, now: Circumstances, tokens_per_patch: int, slides: int) -> Confidence | None:
         """Confidence in such an answer; None where this calibration was made for something else."""
         known = self.holds(now, tokens_per_patch, slides) and (signs.agreement is None) == (now.samples == 0)
+        known = known and (signs.backing is None) == (now.second_reader is None)
         if not known or not math.isfinite(signs.logprob):
             return None
         chance = round(self.chance(signs), 3)

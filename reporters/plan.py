@@ -81,6 +81,11 @@ class PartPlan(_Data):
         return self.first_look_tokens + sum(window.tokens for window in self.sequences) + again
 
     @property
+    def slides(self) -> frozenset[str]:
+        """Names of those that it reads."""
+        return frozenset(name for window in self.windows for name in window.names)
+
+    @property
     def sequences(self) -> tuple[Window, ...]:
         """All that are read but for a first or second look of a mixed plan."""
         return (*self.windows, *self.close, *self.alone)

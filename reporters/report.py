@@ -129,6 +129,7 @@ def _part_report(part: Part, draft: PartDraft, completeness: Completeness, confi
         confidence=confidence,
         logprob=draft.logprob if draft.logprob is None else round(draft.logprob, 4),
         agreement=draft.agreement if draft.agreement is None else round(draft.agreement, 4),
+        backing=draft.backing if draft.backing is None else round(draft.backing, 4),
         completeness=completeness,
         plan=draft.plan,
         unparsed=checked_texts(draft.unparsed),

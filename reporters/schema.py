@@ -115,6 +115,9 @@ class PartReport(_Data):
     """Logarithm of the probability of what is found, word by word: one of the signs of a calibration, no confidence."""
     agreement: float | None = None
     """Share of answers drawn at random that conclude the same; None where none were drawn, or for free text."""
+    backing: float | None = None
+    """How well the least borne out of the lines about slides is borne out by the slide's patches one by one, in the
+    scores of the checkpoint's second reader; None where it has none."""
     completeness: Completeness
     plan: PartPlan | None
     unparsed: tuple[str, ...] = ()

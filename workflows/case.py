@@ -151,6 +151,7 @@ def _request(work: Work) -> str:
         model=work.settings.model,
         revision=work.model.revision,
         calibration=work.model.calibration,
+        second_reader=work.model.second_reader_is,
         report=work.settings.report,
     )
 

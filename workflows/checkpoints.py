@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reporters.confidence import Calibration
     from reporters.plan import PartPlan
     from reporters.profiles import Profile
+    from reporters.second_reader import SecondReader
     from reporters.sequence import Grammar
     from reporters.writer import Writer
     from wsi_pipeline.encoders.encode import Encoder
@@ -113,6 +114,18 @@ class Model:
         from reporters.confidence import find_calibration
 
         return find_calibration(self.checkpoint.folder) if self.checkpoint else None
+
+    @cached_property
+    def second_reader(self) -> SecondReader | None:
+        """What holds its answers against single patches; None without."""
+        from reporters.second_reader import find_second_reader
+
+        return find_second_reader(self.checkpoint.folder) if self.checkpoint else None
+
+    @property
+    def second_reader_is(self) -> str | None:
+        """Its fingerprint."""
+        return self.second_reader.fingerprint if self.second_reader else None
 
     @cached_property
     def grammar(self) -> Grammar:

@@ -27,7 +27,7 @@ def samples_for(plan: PartPlan, work: Work) -> int:
         return asked or 0
     drawn = calibration.made_for.samples
     now = _circumstances(plan, drawn, work)
-    return drawn if now and calibration.holds(now, plan.tokens_per_patch, _slides_in(plan)) else 0
+    return drawn if now and calibration.holds(now, plan.tokens_per_patch, len(plan.slides)) else 0
 
 
 def confidence_in(draft: PartDraft, work: Work) -> Confidence | None:
@@ -37,8 +37,9 @@ def confidence_in(draft: PartDraft, work: Work) -> Confidence | None:
         return None
     samples = samples_for(plan, work)
     now = _circumstances(plan, samples, work)
-    signs = Signs(draft.logprob, draft.agreement, any(said.seen_on for said in draft.diagnosis))
-    return calibration.judge(signs, now, plan.tokens_per_patch, _slides_in(plan)) if now else None
+    points = any(said.seen_on for said in draft.diagnosis)
+    signs = Signs(draft.logprob, draft.agreement, points, draft.backing, len(plan.slides))
+    return calibration.judge(signs, now, plan.tokens_per_patch, len(plan.slides)) if now else None
 
 
 def _circumstances(plan: PartPlan, samples: int, work: Work) -> Circumstances | None:
@@ -60,9 +61,6 @@ def _circumstances(plan: PartPlan, samples: int, work: Work) -> Circumstances | 
         plan=plan.strategy,
         deviations=plan.deviations,
         samples=samples,
+        second_reader=work.model.second_reader_is,
         domain=domain,
     )
-
-
-def _slides_in(plan: PartPlan) -> int:
-    return len({name for window in plan.windows for name in window.names})

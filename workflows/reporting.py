@@ -6,6 +6,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -154,7 +155,9 @@ def _draft(
     if plan is None:
         return PartDraft(no_diagnosis=reason)
     settings = work.settings.report.model_copy(update={"samples": samples_for(plan, work)})
-    return draft_part(part, plan, work.model.writer, _slides_to_read(part, work), tokens, settings)
+    draft = draft_part(part, plan, work.model.writer, _slides_to_read(part, work), tokens, settings)
+    second = work.model.second_reader
+    return replace(draft, backing=second.backing(draft.findings, draft.specimen, tokens)) if second else draft
 
 
 def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:
@@ -169,6 +172,7 @@ def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:
         profile=work.model.profile,
         revision=work.model.revision,
         calibration=work.model.calibration,
+        second_reader=work.model.second_reader_is,
         dtype=work.model.dtype if work.model.checkpoint else None,
         settings=work.settings.report,
     )

@@ -33,12 +33,14 @@ def fit_calibration(
         threshold: the chance below which the checkpoint is to abstain; at one half it is more often wrong than right.
 
     Raises:
-        ValueError: fewer than 50 answers, or some with samples and some without.
+        ValueError: fewer than 50 answers, or some with samples or a second reader and some without.
     """
     if len(signs) < _FEWEST:
         raise ValueError(f"{len(signs)} answers are too few for a calibration; it takes {_FEWEST}")
     if any((one.agreement is None) != (made_for.samples == 0) for one in signs):
         raise ValueError(f"the calibration is for {made_for.samples} samples, and not all answers were drawn with them")
+    if any((one.backing is None) != (made_for.second_reader is None) for one in signs):
+        raise ValueError("not all answers were held against the second reader that the calibration is for")
     values = np.array([one.values(made_for.samples) for one in signs])
     spread = values.std(0)
     spread[spread == 0] = 1.0
@@ -54,17 +56,16 @@ def fit_calibration(
         off = expit(w[0] + x @ w[1:]) - target
         return np.array([off.sum(), *(off @ x + _RIDGE * w[1:])])
 
-    # a sign counts in its own direction, or not at all: doubt makes no answer surer, nor agreement less sure
-    bounds = ((None, None), (None, 0), (0, None), (None, None))
+    # a sign counts in its own direction, or not at all: doubt makes no answer surer, nor agreement or backing less sure
+    bounds = ((None, None), (None, 0), (0, None), (None, None), (0, None), (None, None))[: 1 + x.shape[1]]
     intercept, *scaled = minimize(loss, np.zeros(1 + x.shape[1]), jac=slope, method="L-BFGS-B", bounds=bounds).x
     weights = np.array(scaled) / spread
-    first, second, third = (round(float(w), 6) for w in weights)
     return Calibration(
         made_for=made_for,
         tokens_per_patch=tuple(sorted(set(tokens_per_patch))),
         most_slides=most_slides,
         parts=len(x),
         intercept=round(float(intercept - weights @ values.mean(0)), 6),
-        weights=(first, second, third),
+        weights=tuple(round(float(w), 6) for w in weights),
         threshold=threshold,
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from reporters.confidence import Calibration, Circumstances, Signs, find_calibration
 from reporters.training.calibration import fit_calibration
@@ -42,7 +43,7 @@ def test_below_the_threshold_it_abstains() -> None:
     "other",
     [
         {"revision": "r2"}, {"signs": 1}, {"dtype": "bfloat16"}, {"tiling": 12}, {"plan": "windows"}, {"samples": 8},
-        {"deviations": ("slides not told apart by markers",)}, {"domain": "our laboratory"},
+        {"deviations": ("slides not told apart by markers",)}, {"domain": "our laboratory"}, {"second_reader": "s2"},
     ],
 )  # fmt: skip
 def test_it_holds_in_no_other_circumstances(other: dict[str, object]) -> None:
@@ -88,8 +89,35 @@ def test_a_sign_counts_in_its_own_direction_or_not_at_all() -> None:
     rng = np.random.default_rng(1)
     signs = [Signs(float(-rng.exponential(1)), float(rng.integers(0, 5)) / 4, points=False) for _ in range(400)]
     exact = [one.logprob < -0.7 or (one.agreement or 0) < 0.5 for one in signs]  # the doubted ones are right
-    doubt, agreement, _ = fitted(signs, exact).weights
+    doubt, agreement, *_ = fitted(signs, exact).weights
     assert (doubt, agreement) == (0, 0)
+
+
+SECOND = NOW.model_copy(update={"second_reader": "s1"})
+
+
+def test_backing_by_single_patches_tells_what_the_answer_itself_does_not() -> None:
+    rng = np.random.default_rng(2)
+    backing, slides = rng.normal(2, 3, 500), rng.integers(1, 13, 500)
+    exact = [bool(b > rng.normal(0, 1)) for b in backing]
+    signs = [
+        Signs(-0.1, 1.0, points=True, backing=float(b), slides=int(n)) for b, n in zip(backing, slides, strict=True)
+    ]
+    found = fit_calibration(signs, exact, made_for=SECOND, tokens_per_patch=[4], most_slides=12)
+    assert found.chance(Signs(-0.1, 1.0, points=True, backing=4.0, slides=3)) > 0.9
+    assert found.chance(Signs(-0.1, 1.0, points=True, backing=-4.0, slides=3)) < 0.1
+    assert found.judge(Signs(-0.1, 1.0, points=True, backing=4.0, slides=3), SECOND, 4, 3)
+    assert found.judge(Signs(-0.1, 1.0, points=True), SECOND, 4, 3) is None  # held against no second reader
+    assert found.judge(Signs(-0.1, 1.0, points=True, backing=4.0, slides=3), NOW, 4, 3) is None
+    against = fit_calibration(signs, [not e for e in exact], made_for=SECOND, tokens_per_patch=[4], most_slides=12)
+    assert against.weights[3] == 0  # backing makes no answer less sure
+
+
+def test_answers_with_and_without_a_second_reader_make_no_calibration_together() -> None:
+    with pytest.raises(ValueError, match="not all answers were held against the second reader"):
+        fit_calibration([SURE] * 60, [True] * 60, made_for=SECOND, tokens_per_patch=[4], most_slides=4)
+    with pytest.raises(ValidationError, match="has 3 weights for 5 signs"):
+        calibration(made_for=SECOND)
 
 
 def test_few_answers_make_no_calibration() -> None:

@@ -9,10 +9,11 @@ import pytest
 import wsi_pipeline as wp
 from reporters.confidence import SIGNS, Calibration
 from reporters.schema import Report
+from reporters.second_reader import find_second_reader
 from tests.benchmarks import run_benchmark
 from tilers.tile import ALGORITHM
 from workflows.run import run
-from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, find_checkpoint
+from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, SECOND_READER, find_checkpoint
 from wsi_pipeline.settings import ModelSettings, ReportSettings, RunSettings, TileSettings
 
 
@@ -36,10 +37,14 @@ def put(checkpoint: Path, threshold: float, **changes: object) -> None:
         "revision": find_checkpoint(str(checkpoint)).revision, "dtype": "float32", "tiling": ALGORITHM, "plan": "joint",
         "samples": 2, "domain": "phantom", "signs": SIGNS,
     }  # fmt: skip
+    weights = [-0.1, 0.5, 0.1]
+    if second := find_second_reader(checkpoint):
+        circumstances["second_reader"] = second.fingerprint
+        weights += [0.1, 0.0]
     made = Calibration.model_validate(
         {
             "made_for": circumstances | changes, "tokens_per_patch": (1, 4), "most_slides": 12, "parts": 321,
-            "intercept": 2.0, "weights": (-0.1, 0.5, 0.1), "threshold": threshold,
+            "intercept": 2.0, "weights": weights, "threshold": threshold,
         }
     )  # fmt: skip
     (checkpoint / CALIBRATION).write_text(made.model_dump_json())
@@ -62,6 +67,16 @@ def test_confidence_is_told_with_what_it_rests_on(phantom_cases: Path, tmp_path:
     assert f"Confidence: {confidence.chance:.0%}" in text
     assert "calibrated on 321 phantom parts" in page
     assert report.parts[0].diagnosis
+
+
+def test_a_second_reader_is_told_of_and_calibrated_for(phantom_cases: Path, tmp_path: Path, checkpoint: Path) -> None:
+    put(checkpoint, 0.0)
+    (with_it,) = report_of(tmp_path / "out", phantom_cases, checkpoint)[0].parts
+    assert with_it.backing is not None
+    (checkpoint / SECOND_READER).unlink()
+    (without,) = report_of(tmp_path / "out", phantom_cases, checkpoint)[0].parts
+    assert without.diagnosis == with_it.diagnosis
+    assert (without.backing, without.confidence) == (None, None)
 
 
 def test_slides_of_another_power_than_stated_have_no_confidence(

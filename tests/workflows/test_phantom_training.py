@@ -20,14 +20,16 @@ from workflows.phantom.pathology import ORGANS
 from workflows.phantom.seeds import case_seed
 from workflows.phantom.training.examples import examples
 from workflows.phantom.training.kept import kept_at, sizes
-from workflows.phantom.training.labels import Labelled, cell_targets
+from workflows.phantom.training.labels import Labelled, cell_targets, number_of
 from workflows.phantom.training.language import PROFILE
 from workflows.phantom.training.lessons import LearntSlide, Lessons
 from workflows.phantom.training.recipe import QUICK, Cycle
 from workflows.phantom.training.sheets import LESIONS, Sheets, draw_sheet, make_sheets, read_sheets
+from workflows.phantom.training.teach_second_reader import teach_second_reader
 from workflows.phantom.training.train import train
 from workflows.phantom.wording import merged_report
 from wsi_pipeline.events import listening
+from wsi_pipeline.models.checkpoint import SECOND_READER
 from wsi_pipeline.models.pixels import pool_grid
 
 
@@ -168,6 +170,19 @@ def test_merging_cites_findings() -> None:
     assert merged_report(part.organ, 2, ()).endswith("[F1, F2]")
 
 
+def test_the_second_reader_learns_what_single_patches_show(learnt: list[LearntSlide]) -> None:
+    classifier = teach_second_reader(learnt, 200, 0)
+    for slide in learnt:
+        nothing, shown = (number_of(slide.organ, d) for d in (slide.organ.benign, slide.diagnosis))
+        for grid in (1, 4):
+            rows = pool_grid(torch.from_numpy(slide.tokens[0]).float(), grid)
+            scores = classifier(rows, torch.full((len(rows),), nothing))
+            assert (scores[:, nothing] == 0).all()
+            if shown != nothing:
+                assert (scores[slide.lesion, shown] > 0).all()
+                assert (scores[slide.clear, shown] < 0).all()
+
+
 def test_the_recipe_runs_and_its_checkpoint_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wsi_pipeline as wp
 
@@ -185,6 +200,7 @@ def test_the_recipe_runs_and_its_checkpoint_writes(tmp_path: Path, monkeypatch: 
         train(tmp_path / "pool", tmp_path / "again", QUICK, workers=2)
     assert "train.sheets" not in seen
     assert digest(tmp_path / "again/model.safetensors") == digest(weights)
+    assert digest(tmp_path / "again" / SECOND_READER) == digest(tmp_path / "model" / SECOND_READER)
     # a tower that was taught on a GPU elsewhere, and brought here
     there = replace(QUICK, device="cuda")
     taught, brought = (kept_at(tmp_path / "pool", "tower", sizes(recipe, 1)) for recipe in (QUICK, there))

@@ -174,7 +174,7 @@ def calibrate(model: str, out: Path, parts: int, keep: Path | None, workers: int
     type=click.Choice(["shipped", "cpu", "long", "quick"]),
     default="shipped",
     show_default=True,
-    help="shipped: the tower on a GPU, the writer in some 100 minutes on two cores. cpu: a smaller tower, all of it in "
+    help="shipped: the tower on a GPU, the rest in some two hours on two cores. cpu: a smaller tower, all of it in "
     "some three hours on two cores. long: as cpu, then parts of up to 50 slides and 40,000 patches in one context, "
     "some eight minutes more on a GPU. quick: a few slides and steps; tries the steps out, learns little.",
 )

@@ -27,6 +27,7 @@ _WAYS_ON = (
 _FLASH = (8, 0)
 """Compute capability from which PyTorch's flash attention runs, which reads long inputs."""
 CALIBRATION = "wsi_calibration.json"
+SECOND_READER = "second_reader.npz"
 FIGURES = "training.json"
 """Beside a checkpoint, about it and no part of it."""
 _HASHED_WHOLE = 64 * 2**20
@@ -113,7 +114,10 @@ def _hub(name: str, revision: str | None, download: bool) -> Checkpoint:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
     fetch = partial(
-        snapshot_download, name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]
+        snapshot_download,
+        name,
+        revision=revision,
+        allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", SECOND_READER],
     )
     try:
         try:

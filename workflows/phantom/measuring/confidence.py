@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reporters.confidence import PHANTOM_DOMAIN, SIGNS, Calibration, Circumstances, Signs
 from reporters.schema import PartReport
+from reporters.second_reader import find_second_reader
 from reporters.training.calibration import fit_calibration
 from tilers.tile import ALGORITHM
 from workflows.phantom.drawing.cohort import PhantomCase, draw_case
@@ -118,7 +119,8 @@ def _read(work: Path, truth: PhantomCase, contrast: float, settings: RunSettings
 def _signs(part: PartReport | None) -> Signs:
     if part is None or part.logprob is None:
         return Signs(-math.inf, None, False)
-    return Signs(part.logprob, part.agreement, bool(part.seen_on))
+    slides = len(part.plan.slides) if part.plan else 1
+    return Signs(part.logprob, part.agreement, bool(part.seen_on), part.backing, slides)
 
 
 def calibrate(work: Path, model: str, parts: int, workers: int = 2, keep: bool = False) -> Calibration:
@@ -133,7 +135,9 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2, keep: bool =
         ModelError: it concluded nothing, or read them by several plans.
     """
     read = read_answers(work, "calibration", 500_000, parts, model, workers, samples=SAMPLES, keep=keep)
+    second = find_second_reader(find_checkpoint(model).folder)
     answers = [a for a in read if math.isfinite(a.signs.logprob) and a.signs.agreement is not None]
+    answers = [a for a in answers if (a.signs.backing is None) == (second is None)]
     if not answers:
         raise ModelError(f"model {model!r}", "concluded nothing about any part", "train it for longer")
     plans = sorted({str(a.plan) for a in answers})
@@ -150,6 +154,7 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2, keep: bool =
             tiling=ALGORITHM,
             plan=plans[0],
             samples=SAMPLES,
+            second_reader=second.fingerprint if second else None,
             domain=PHANTOM_DOMAIN,
         ),
         tokens_per_patch=[a.tokens_per_patch for a in answers if a.tokens_per_patch],

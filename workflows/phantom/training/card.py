@@ -33,7 +33,7 @@ has all sizes), phantom version {phantom_version}, seed {seed}: slides {pool} mi
    and at both; to conclude from given lines; and to merge the conclusions of windows ({cycles} steps; the loss
    is on the answer, three auxiliary heads are thrown away).
    Cycle by cycle, the slides of {anywhere} of the parts count from any number instead of one.
-{long}
+{long}{second}
 ## Input
 
 {pixels} px per patch, 16 native tokens averaged to {averaged}; every slide opens with `Slide n:`, repeated after every
@@ -56,6 +56,10 @@ Answer loss over training{every}: {curve}.
 The diagnoses of four organs, stylised; at most two findings per part, each on slides of its own; texts of one fixed
 form. {limits} Confidence is shown where
 `wsi_calibration.json` lies beside the weights (`wsi-pipeline phantom calibrate`). Licence: Apache-2.0.
+"""
+_SECOND = """
+Beside the weights lies a second reader, a classifier of single patches by their tokens: of the same slides, and of
+{faint_slides:,} more whose lesions are fainter than the writer learns from (docs/decisions/0024-second-reader.md).
 """
 _USUAL = {
     "title": "Phantom checkpoint",
@@ -106,6 +110,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         **{k: v for k, v in {**figures, **figures["recipe"]}.items() if isinstance(v, int)},
         **figures["minutes"] | {"tokens": f", tokens {spent} min" if spent else ""},
         **kind,
+        second=_SECOND.format(**figures) if figures.get("faint_slides") else "",
         large=max(cycle["patches"][0] for cycle in writer),
         large_fine=max(cycle["patches"][1] for cycle in writer),
         cycles=_cycles([cycle["steps"] for cycle in writer]),

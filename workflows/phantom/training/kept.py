@@ -58,6 +58,7 @@ def kept_at(work: Path, name: str, recipe: dict[str, Any]) -> Path:
 def sizes(recipe: Recipe, tower: int, writer: int | None = None) -> dict[str, Any]:
     """What of a recipe decides the weights after so many cycles of the tower, and of the writer."""
     made = asdict(replace(recipe, tower=recipe.tower[:tower], writer=recipe.writer[: writer or 0], long=None, exam=0))
+    del made["faint"], made["second_reader"]
     if writer is None:
         return {name: value for name, value in made.items() if name not in ("views", "organs")}
     return made | {"lessons": LESSONS}

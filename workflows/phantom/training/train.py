@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from reporters.profiles import Profile
+from reporters.second_reader import save_second_reader
 from reporters.training.build import build_model, build_tokenizer, save_checkpoint
 from reporters.training.writer import POINT, WriterTrainer
 from workflows.phantom.drawing.pool import PoolSlide, build_pool, pool_specs, shows_lesion, shows_nothing, shows_plainly
@@ -29,6 +30,7 @@ from workflows.phantom.training.language import PROFILE, all_texts
 from workflows.phantom.training.lessons import GRIDS, LearntSlide, Lessons
 from workflows.phantom.training.long import long_profile, teach_long
 from workflows.phantom.training.recipe import CPU, STREAMS, Cycle, Recipe
+from workflows.phantom.training.teach_second_reader import READ_CLASSES, teach_second_reader
 from workflows.phantom.training.teach_tower import teach_tower
 from workflows.phantom.wording import EXTENSIVE_PATCHES
 from wsi_pipeline.errors import ModelError
@@ -60,7 +62,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     device = recipe.device if torch.cuda.is_available() else "cpu"
     started = time.monotonic()
     pools = _training_pools(work, workers, recipe)
-    held_out = _held_out(work, workers, recipe)
+    faint_pool, held_out = _faint(work, workers, recipe), _held_out(work, workers, recipe)
     pooled = time.monotonic()
     tokenizer = build_tokenizer(all_texts())
     model = build_model(recipe.shape, tokenizer, recipe.seed)
@@ -69,6 +71,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     emit("train.measured", what="tower", **towers[-1]["accuracy"])
     taught = time.monotonic()
     learnt = [_learn(vision, new, work, recipe, recipe.views, recipe.seed + k, device) for k, new in enumerate(pools)]
+    faint = _learn(vision, faint_pool, work, recipe, recipe.views, recipe.seed, device)
     encoded = time.monotonic()
     writer = _teach_writer(model, tokenizer, learnt, work, recipe)
     profile = PROFILE
@@ -76,6 +79,8 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         profile = long_profile(PROFILE, recipe.long)
         model.config.text_config.max_position_embeddings = profile.context
         writer += _teach_long(model, tokenizer, profile, learnt, work, recipe)
+    seen = [slide for new in (*learnt, faint) for slide in new]
+    classifier = teach_second_reader(seen, recipe.second_reader, recipe.seed)
     known = _learn(vision, held_out, work, recipe, 1, recipe.seed, device)
     trainer = WriterTrainer(model.to(device), tokenizer, profile, classes=0)
     reports = exact_reports(trainer, known, GRIDS, recipe.exam)
@@ -84,6 +89,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
         "recipe": asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),
         "slides": [len(new) for new in learnt],
+        "faint_slides": len(faint),
         "patches": sum(len(slide.lesion) for new in learnt for slide in new),
         "held_out_patch_accuracy": towers[-1]["accuracy"],
         "held_out_exact_reports": reports,
@@ -97,6 +103,7 @@ def train(work: Path, out: Path, recipe: Recipe, workers: int = 2) -> dict[str, 
     }
     model.to("cpu")
     save_checkpoint(out, model, tokenizer, profile, recipe.shape)
+    save_second_reader(out, classifier, READ_CLASSES)
     (out / FIGURES).write_text(json.dumps(figures, indent=1) + "\n")
     (out / "README.md").write_text(model_card(figures))
     return figures
@@ -205,6 +212,11 @@ def _training_pools(work: Path, workers: int, recipe: Recipe) -> list[list[PoolS
         pool = _pool(work, "train", counts, recipe.organs, workers)
         pools.append([slide for slide in pool if slide.spec.seed not in known])
     return pools
+
+
+def _faint(work: Path, workers: int, recipe: Recipe) -> list[PoolSlide]:
+    """Slides that only the second reader learns from."""
+    return _pool(work, "train", (0, 0, recipe.faint), recipe.organs, workers)
 
 
 def _held_out(work: Path, workers: int, recipe: Recipe) -> list[PoolSlide]:
