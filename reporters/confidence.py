@@ -114,7 +114,7 @@ class Calibration(BaseModel):
         """Confidence in such an answer; None where this calibration was made for something else."""
         known = self.holds(now, tokens_per_patch, slides) and (signs.agreement is None) == (now.samples == 0)
         known = known and (signs.backing is None) == (now.second_reader is None)
-        if not known or not math.isfinite(signs.logprob):
+        if not known or not math.isfinite(signs.logprob) or not math.isfinite(signs.backing or 0.0):
             return None
         chance = round(self.chance(signs), 3)
         return Confidence(

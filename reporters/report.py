@@ -69,7 +69,7 @@ def completeness_of(
         if slide.mask:
             gaps.append(f"{slide.id}: only what is drawn in {slide.mask.name} was looked at")
     failed = [slide.id for slide, outcome in rows if outcome.status == "failed"]
-    planned = {name for window in plan.windows for name in window.names} if plan else set()
+    planned = plan.slides if plan else frozenset()
     unplanned = [s.id for s, outcome in rows if plan and outcome.patches and s.id not in planned]
     empty = [s.id for s, outcome in rows if outcome.reason == NO_TISSUE]
     slides_read = len(planned) + len(empty)

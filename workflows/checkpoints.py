@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reporters.selection import Choose, at_random
 from wsi_pipeline.cases import Part
-from wsi_pipeline.errors import UsageError
+from wsi_pipeline.errors import ModelError, UsageError
 from wsi_pipeline.models import (
     Checkpoint,
     check_fits,
@@ -19,6 +19,7 @@ from wsi_pipeline.models import (
     pick_device,
     resolve_dtype,
 )
+from wsi_pipeline.models.checkpoint import SECOND_READER, second_reader_of
 from wsi_pipeline.settings import ModelSettings, RunSettings
 
 if TYPE_CHECKING:
@@ -67,7 +68,16 @@ class Model:
             assert self.profile
             check_fits(self.checkpoint, self.device, self.dtype)
             check_tensors(self.checkpoint)
+            self._check_second_reader()
             self._checked = True
+
+    def _check_second_reader(self) -> None:
+        if self.checkpoint is None or self.second_reader is None:
+            return
+        wanted = int(self.checkpoint.config["vision_config"]["hidden_size"])
+        if self.second_reader.dim != wanted:
+            cause = f"reads tokens {self.second_reader.dim} wide, and the checkpoint's are {wanted}"
+            raise ModelError(self.checkpoint.folder / SECOND_READER, cause, "delete it, or put this checkpoint's there")
 
     def adapt(self, settings: RunSettings) -> RunSettings:
         """The settings with `native_patches` resolved to the checkpoint's patch size.
@@ -125,7 +135,7 @@ class Model:
     @property
     def second_reader_is(self) -> str | None:
         """Its fingerprint."""
-        return self.second_reader.fingerprint if self.second_reader else None
+        return second_reader_of(self.checkpoint.folder) if self.checkpoint else None
 
     @cached_property
     def grammar(self) -> Grammar:

@@ -42,6 +42,12 @@ def confidence_in(draft: PartDraft, work: Work) -> Confidence | None:
     return calibration.judge(signs, now, plan.tokens_per_patch, len(plan.slides)) if now else None
 
 
+def held_against_patches(plan: PartPlan, work: Work) -> bool:
+    """Whether a second reader can be asked: of lines about single slides, written from one sequence."""
+    profile = work.model.profile
+    return plan.strategy == "joint" and profile is not None and profile.answer == "lines"
+
+
 def _circumstances(plan: PartPlan, samples: int, work: Work) -> Circumstances | None:
     """What a calibration must have been made for; None where none could be."""
     # no calibration tells which patches were fine, how long sequences were, or of what power slides were not
@@ -61,6 +67,6 @@ def _circumstances(plan: PartPlan, samples: int, work: Work) -> Circumstances | 
         plan=plan.strategy,
         deviations=plan.deviations,
         samples=samples,
-        second_reader=work.model.second_reader_is,
+        second_reader=work.model.second_reader_is if held_against_patches(plan, work) else None,
         domain=domain,
     )

@@ -25,7 +25,7 @@ from reporters.report import completeness_of, make_report
 from reporters.schema import ALGORITHM, SCHEMA, Provenance, Report, Run
 from reporters.selection import Choose, Patches, at_random, farthest, standing_out
 from reporters.strategies import fine_tokens, finest_of_search
-from workflows.confidence import confidence_in, samples_for
+from workflows.confidence import confidence_in, held_against_patches, samples_for
 from wsi_pipeline.cases import Part
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.events import emit
@@ -157,7 +157,10 @@ def _draft(
     settings = work.settings.report.model_copy(update={"samples": samples_for(plan, work)})
     draft = draft_part(part, plan, work.model.writer, _slides_to_read(part, work), tokens, settings)
     second = work.model.second_reader
-    return replace(draft, backing=second.backing(draft.findings, draft.specimen, tokens)) if second else draft
+    if second is None or not held_against_patches(plan, work):
+        return draft
+    (window,) = plan.windows
+    return replace(draft, backing=second.backing(draft.findings, draft.specimen, window, tokens))
 
 
 def _content_name(planned: Sequence[PlannedPart], work: Work) -> str:

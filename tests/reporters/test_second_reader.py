@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from reporters.plan import SlideShare, Window
 from reporters.schema import Finding, Sentence
 from reporters.second_reader import PatchClassifier, SecondReader, find_second_reader, save_second_reader
 from tests.store.test_store import TOKEN_FACTS
 from wsi_pipeline.errors import ModelError
-from wsi_pipeline.models.checkpoint import SECOND_READER
+from wsi_pipeline.models.checkpoint import SECOND_READER, second_reader_of
 from wsi_pipeline.store.tokens import TokenStore, TokenWriter
 
 CLASSES = [
@@ -50,56 +51,77 @@ def store(path: Path, *shown: int) -> TokenStore:
     return TokenStore(path)
 
 
-def line(slide: str, text: str) -> Finding:
-    return Finding(id="F1", slides=(slide,), patches=3, sentences=(Sentence(text=text, evidence=(), method="none"),))
+def backing(reader: SecondReader, specimen: str | None, tokens: dict[str, TokenStore], **said: str) -> float:
+    """Of a line about each slide, all of whose patches were read."""
+    findings = [
+        Finding(id="F1", slides=(slide,), patches=3, sentences=(Sentence(text=text, evidence=(), method="none"),))
+        for slide, text in said.items()
+    ]
+    read = Window(slides=tuple(SlideShare(slide=s, patches=tuple(range(len(t)))) for s, t in tokens.items()), tokens=9)
+    return reader.backing(findings, specimen, read, tokens)
 
 
 def test_a_line_that_patches_bear_out_is_backed_and_another_is_not(reader: SecondReader, tmp_path: Path) -> None:
-    tokens = {"ill": store(tmp_path / "a", 7, 1, 7), "well": store(tmp_path / "b", 7, 7, 7)}
-    told = {
-        text: reader.backing([line("ill", text), line("well", "Normal skin")], "Skin, shave biopsy", tokens)
-        for text in ("Melanoma; focal", "Naevus", "Normal skin", "Something else")
-    }
-    assert told["Melanoma; focal"] == pytest.approx(0, abs=1e-5)  # of the healthy slide, where nothing shows
-    assert reader.backing([line("ill", "Melanoma; focal")], "Skin, shave biopsy", tokens) > 5
-    assert told["Naevus"] < -5
-    assert told["Normal skin"] < -5
-    assert told["Something else"] == -5
+    tokens = {"a": store(tmp_path / "a", 7, 1, 7)}
+    assert backing(reader, "Skin, shave biopsy", tokens, a="Melanoma; focal") > 5
+    for text in ("Naevus", "Normal skin"):
+        assert backing(reader, "Skin, shave biopsy", tokens, a=text) < -5
 
 
 def test_the_least_borne_out_line_counts(reader: SecondReader, tmp_path: Path) -> None:
     tokens = {"a": store(tmp_path / "a", 1), "b": store(tmp_path / "b", 2)}
-    both = [line("a", "Melanoma"), line("b", "Melanoma")]
-    alone = [reader.backing([one], "Skin", tokens) for one in both]
-    assert alone[0] > 0 > alone[1]
-    assert reader.backing(both, "Skin", tokens) == alone[1]
+    right, wrong = (backing(reader, "Skin", {slide: tokens[slide]}, **{slide: "Melanoma"}) for slide in "ab")
+    assert right > 0 > wrong
+    assert backing(reader, "Skin", tokens, a="Melanoma", b="Melanoma") == wrong
 
 
 def test_only_what_the_specimen_may_show_is_asked(reader: SecondReader, tmp_path: Path) -> None:
     tokens = {"a": store(tmp_path / "a", 4)}  # a tumour of the lung
-    assert reader.backing([line("a", "Normal skin")], "Skin", tokens) == pytest.approx(0, abs=1e-5)
-    assert reader.backing([line("a", "Normal lung")], "Lung, wedge", tokens) < -5
+    assert backing(reader, "Skin", tokens, a="Normal skin") == pytest.approx(0, abs=1e-5)
+    assert backing(reader, "Lung, wedge", tokens, a="Normal lung") < -5
 
 
-def test_where_something_is_not_known_nothing_is_told(reader: SecondReader, tmp_path: Path) -> None:
-    tokens = {"a": store(tmp_path / "a", 1)}
-    assert reader.backing([line("a", "Melanoma")], "Kidney", tokens) is None
-    assert reader.backing([line("a", "Melanoma")], None, tokens) is None
-    assert reader.backing([], "Skin", tokens) is None
-    assert reader.backing([line("b", "Melanoma")], "Skin", tokens) is None
-
-
-def test_another_one_has_another_fingerprint_and_a_file_that_is_none_is_refused(
-    reader: SecondReader, tmp_path: Path
+def test_only_patches_that_were_read_are_asked(
+    reader: SecondReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = PatchClassifier(DIM, len(CLASSES))
-    save_second_reader(tmp_path, other, CLASSES)
+    monkeypatch.setattr("reporters.second_reader._AT_ONCE", 8)  # two patches at a time
+    tokens = {"a": store(tmp_path / "a", 7, 7, 7, 7, 1)}
+    said = [
+        Finding(
+            id="F1", slides=("a",), patches=4, sentences=(Sentence(text="Normal skin", evidence=(), method="none"),)
+        )
+    ]
+    told = [
+        reader.backing(said, "Skin", Window(slides=(SlideShare(slide="a", patches=read),), tokens=9), tokens)
+        for read in ((0, 1, 3), (3, 0, 4))
+    ]
+    assert told[0] == pytest.approx(0, abs=1e-5)
+    assert told[1] < -5
+
+
+def test_what_it_does_not_know_is_not_borne_out(reader: SecondReader, tmp_path: Path) -> None:
+    tokens = {"a": store(tmp_path / "a", 1)}
+    assert backing(reader, "Kidney", tokens, a="Melanoma") == -5
+    assert backing(reader, None, tokens, a="Melanoma") == -5
+    assert backing(reader, "Skin", tokens, a="Something else") == -5
+    assert backing(reader, "Skin", tokens) == -5  # no line at all
+
+
+def test_another_one_has_another_fingerprint(reader: SecondReader, tmp_path: Path) -> None:
+    before = second_reader_of(tmp_path)
+    save_second_reader(tmp_path, reader.classifier, reader.classes)
+    assert second_reader_of(tmp_path) == before
+    save_second_reader(tmp_path, PatchClassifier(DIM, len(CLASSES)), CLASSES)
     found = find_second_reader(tmp_path)
     assert found is not None
-    assert found.classes == reader.classes
-    assert found.fingerprint != reader.fingerprint
-    (tmp_path / SECOND_READER).write_bytes(b"no weights at all")
+    assert (found.classes, found.dim) == (reader.classes, DIM)
+    assert second_reader_of(tmp_path) != before
+
+
+@pytest.mark.parametrize("damage", [b"", b"no weights at all", b"PK\x03\x04"])
+def test_a_file_that_is_none_is_refused(reader: SecondReader, tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / SECOND_READER).write_bytes(damage)
     with pytest.raises(ModelError, match="is no second reader"):
         find_second_reader(tmp_path)
     (tmp_path / SECOND_READER).unlink()
-    assert find_second_reader(tmp_path) is None
+    assert (find_second_reader(tmp_path), second_reader_of(tmp_path)) == (None, None)

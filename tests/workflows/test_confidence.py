@@ -9,11 +9,12 @@ import pytest
 import wsi_pipeline as wp
 from reporters.confidence import SIGNS, Calibration
 from reporters.schema import Report
-from reporters.second_reader import find_second_reader
+from reporters.second_reader import PatchClassifier, save_second_reader
 from tests.benchmarks import run_benchmark
 from tilers.tile import ALGORITHM
 from workflows.run import run
-from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, SECOND_READER, find_checkpoint
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.models.checkpoint import CALIBRATION, PHANTOM_FOLDER, SECOND_READER, find_checkpoint, second_reader_of
 from wsi_pipeline.settings import ModelSettings, ReportSettings, RunSettings, TileSettings
 
 
@@ -38,8 +39,8 @@ def put(checkpoint: Path, threshold: float, **changes: object) -> None:
         "samples": 2, "domain": "phantom", "signs": SIGNS,
     }  # fmt: skip
     weights = [-0.1, 0.5, 0.1]
-    if second := find_second_reader(checkpoint):
-        circumstances["second_reader"] = second.fingerprint
+    if second := second_reader_of(checkpoint):
+        circumstances["second_reader"] = second
         weights += [0.1, 0.0]
     made = Calibration.model_validate(
         {
@@ -77,6 +78,14 @@ def test_a_second_reader_is_told_of_and_calibrated_for(phantom_cases: Path, tmp_
     (without,) = report_of(tmp_path / "out", phantom_cases, checkpoint)[0].parts
     assert without.diagnosis == with_it.diagnosis
     assert (without.backing, without.confidence) == (None, None)
+
+
+def test_a_second_reader_of_another_tower_ends_the_run_before_it_begins(
+    phantom_cases: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    save_second_reader(checkpoint, PatchClassifier(8, 2), [("Skin", "Normal skin"), ("Skin", "Melanoma")])
+    with pytest.raises(ModelError, match="reads tokens 8 wide, and the checkpoint's are 128"):
+        wp.run(phantom_cases, tmp_path / "out", model=str(checkpoint))
 
 
 def test_slides_of_another_power_than_stated_have_no_confidence(

@@ -201,6 +201,12 @@ def check_room(checkpoint: Checkpoint, device: str, dtype: str, tokens: int, mem
         )
 
 
+def second_reader_of(folder: Path) -> str | None:
+    """Fingerprint of the second reader beside a checkpoint, which is no part of its revision; None without."""
+    file = folder / SECOND_READER
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else None
+
+
 def pick_device() -> str:
     """`cuda` when there is one, else `cpu`."""
     import torch

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from reporters.confidence import PHANTOM_DOMAIN, SIGNS, Calibration, Circumstances, Signs
 from reporters.schema import PartReport
-from reporters.second_reader import find_second_reader
 from reporters.training.calibration import fit_calibration
 from tilers.tile import ALGORITHM
 from workflows.phantom.drawing.cohort import PhantomCase, draw_case
@@ -22,6 +21,7 @@ from workflows.phantom.seeds import Split
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.events import emit
 from wsi_pipeline.models import find_checkpoint, pick_device, resolve_dtype
+from wsi_pipeline.models.checkpoint import second_reader_of
 from wsi_pipeline.settings import ModelSettings, ReportSettings, RunSettings
 
 CONTRASTS = (1.0, 0.7, 0.5, 0.35)
@@ -29,7 +29,7 @@ CONTRASTS = (1.0, 0.7, 0.5, 0.35)
 SAMPLES = 4
 """Drawn beside each answer."""
 ABSTAINING = 0.4
-"""Below this chance a model abstains; seven of ten such answers were wrong (decision 15)."""
+"""Below this chance a model abstains; nine of ten such answers were wrong (decision 24)."""
 SLIDES = (1, 2, 3, 5, 8, 12)
 """Of a part."""
 
@@ -135,9 +135,7 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2, keep: bool =
         ModelError: it concluded nothing, or read them by several plans.
     """
     read = read_answers(work, "calibration", 500_000, parts, model, workers, samples=SAMPLES, keep=keep)
-    second = find_second_reader(find_checkpoint(model).folder)
     answers = [a for a in read if math.isfinite(a.signs.logprob) and a.signs.agreement is not None]
-    answers = [a for a in answers if (a.signs.backing is None) == (second is None)]
     if not answers:
         raise ModelError(f"model {model!r}", "concluded nothing about any part", "train it for longer")
     plans = sorted({str(a.plan) for a in answers})
@@ -154,7 +152,7 @@ def calibrate(work: Path, model: str, parts: int, workers: int = 2, keep: bool =
             tiling=ALGORITHM,
             plan=plans[0],
             samples=SAMPLES,
-            second_reader=second.fingerprint if second else None,
+            second_reader=second_reader_of(find_checkpoint(model).folder) if plans == ["joint"] else None,
             domain=PHANTOM_DOMAIN,
         ),
         tokens_per_patch=[a.tokens_per_patch for a in answers if a.tokens_per_patch],

@@ -30,8 +30,8 @@ has all sizes), phantom version {phantom_version}, seed {seed}: slides {pool} mi
    the pipeline itself: {patches:,} patches the tower has never seen.
 3. The language model learns to write the report of parts composed patch by patch of those slides: 1 to 12 slides, or a
    few large ones (up to {large:,} patches at 1 token per patch, {large_fine:,} at 4), at 1 and 4 tokens per patch
-   and at both; to conclude from given lines; and to merge the conclusions of windows ({cycles} steps; the loss
-   is on the answer, three auxiliary heads are thrown away).
+   and at both; to conclude from given lines; and to merge the conclusions of windows ({cycles} steps, of which
+   in turn every {texts} is text alone; the loss is on the answer, three auxiliary heads are thrown away).
    Cycle by cycle, the slides of {anywhere} of the parts count from any number instead of one.
 {long}{second}
 ## Input
@@ -61,6 +61,7 @@ _SECOND = """
 Beside the weights lies a second reader, a classifier of single patches by their tokens: of the same slides, and of
 {faint_slides:,} more whose lesions are fainter than the writer learns from (docs/decisions/0024-second-reader.md).
 """
+_NTH = {1: "single", 2: "2nd", 3: "3rd"}
 _USUAL = {
     "title": "Phantom checkpoint",
     "option": "",
@@ -114,6 +115,7 @@ def model_card(figures: Mapping[str, Any], tables: Mapping[str, str] | None = No
         large=max(cycle["patches"][0] for cycle in writer),
         large_fine=max(cycle["patches"][1] for cycle in writer),
         cycles=_cycles([cycle["steps"] for cycle in writer]),
+        texts=", ".join(_NTH.get(cycle["texts"], f"{cycle['texts']}th") for cycle in writer),
         slide_count=sum(figures["slides"]),
         joining=_cycles(figures["slides"]),
         anywhere=", ".join(f"{cycle['anywhere']:.0%}" for cycle in writer),

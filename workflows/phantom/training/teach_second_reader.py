@@ -22,7 +22,7 @@ _NOISE = 0.1
 
 
 def teach_second_reader(slides: list[LearntSlide], steps: int, seed: int) -> PatchClassifier:
-    """A classifier of patches that plainly show a lesion or nothing of it, by all views of their slides.
+    """A classifier of patches that show a lesion or nothing of it, by all views of their slides; slivers are left out.
 
     Args:
         slides: the writer's, and others whose lesions are fainter than it learns from.
@@ -50,7 +50,7 @@ def teach_second_reader(slides: list[LearntSlide], steps: int, seed: int) -> Pat
 
 
 def _patches(slides: list[LearntSlide]) -> tuple[Tensor, Tensor, Tensor]:
-    """(n, T, D) tokens of patches that are clearly one thing, what they show, and what says nothing of their organ."""
+    """(n, T, D) tokens of patches that show a lesion or nothing of it, which, and what says nothing of their organ."""
     tokens, labels, nothing = [], [], []
     for slide in slides:
         shows, benign = number_of(slide.organ, slide.diagnosis), number_of(slide.organ, slide.organ.benign)
