@@ -22,7 +22,9 @@ HISTORY = {
     "phantom": """\
 One run, stopped and gone on
 with in between: the tower on an H100, the rest on two cores, where the slides took 21 minutes and their tokens 7
-(docs/decisions/0023-copying-by-text.md). Tables below that name another checkpoint are of one before it.""",
+(docs/decisions/0023-copying-by-text.md). Tables below that name another checkpoint are of one before it;
+with its second reader the confidence of this one reaches an AUROC of 0.953 on calibration seeds
+(docs/decisions/0024-second-reader.md).""",
     "phantom-long": """\
 These weights were made
 over several days, cycle after cycle, on two cores and, for the long rows, on one H200 (whose minutes are counted among

@@ -75,7 +75,8 @@ tile_options = _group(
 model_options = _group(
     click.option(
         "--model", metavar="NAME",
-        help="Checkpoint folder, hub id, phantom, or none (measurements only). [google/medgemma-1.5-4b-it]"),
+        help="Checkpoint folder, hub id, phantom, phantom-long, or none (measurements only). "
+        "[google/medgemma-1.5-4b-it]"),
     click.option("--revision", help="Hub revision of the model."),
     click.option(
         "--native-patches", is_flag=True, default=None, help="Patches of the size the model was trained on."),
@@ -88,7 +89,7 @@ report_options = _group(
         "--plan", type=click.Choice(["auto", "windows", "joint", "groups", "mixed", "search"]),
         help="How patches share contexts. [auto]"),
     click.option("--tokens-per-patch", type=int, help="One the model was trained with; not for mixed. [largest]"),
-    click.option("--fine-patches", type=int, help="Read at most tokens per patch by --plan mixed. [64]"),
+    click.option("--fine-patches", type=int, help="Read finely by --plan mixed or search. [64]"),
     click.option("--zoom", type=click.Choice(["evidence", "novelty"]), help="Which --fine-patches. [evidence]"),
     click.option(
         "--leave-out", type=click.Choice(["blurred", "dark", "pen"]), multiple=True,

@@ -2,7 +2,7 @@
 
 | array | shape, type | meaning |
 |---|---|---|
-| `patches` | (N, P, P, 3) u1 | RGB at the target resolution |
+| `patches` | (N, P, P, 3) u1 | RGB at the target resolution, or near it (`patch_mpp`) |
 | `coords` | (N, 2) i4 | level-0 x, y of the top left pixel |
 | `tissue` | (N,) f4 | tissue fraction of the patch |
 | `quality` | (N, Q) f4 | the columns named in `quality_columns` |

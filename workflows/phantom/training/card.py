@@ -67,7 +67,7 @@ _USUAL = {
     "option": "",
     "long": "",
     "averaged": "4 or 1",
-    "plans": "`joint` and `mixed`",
+    "plans": "`joint`, `mixed` and `search`",
     "limits": """\
 At most 12 slides. Sequences in training had at most some 1,150 tokens; up to its context it rests on layers without
 positions, and on what the needle measured (docs/long-context.md).""",
