@@ -52,8 +52,8 @@ STAGES = {"tile": ("patches", "tokens", "reports"), "model": ("tokens", "reports
 
 CHANGES = {
     "tile": {
-        "patch_size": 512, "mpp": 1.1, "reader": "tiffslide", "default_mpp": 0.7, "force_mpp": 0.9,
-        "allow_upsampling": True, "min_tissue": 0.2, "codec": "zstd", "jpeg_quality": 80,
+        "patch_size": 512, "mpp": 1.1, "mpp_tolerance": 0.01, "reader": "tiffslide", "default_mpp": 0.7,
+        "force_mpp": 0.9, "allow_upsampling": True, "min_tissue": 0.2, "codec": "zstd", "jpeg_quality": 80,
     },
     "model": {"name": None, "revision": "other", "dtype": "bfloat16", "context_tokens": 16_000},
     "report": {
