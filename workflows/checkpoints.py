@@ -132,7 +132,7 @@ class Model:
 
         return find_second_reader(self.checkpoint.folder) if self.checkpoint else None
 
-    @property
+    @cached_property
     def second_reader_is(self) -> str | None:
         """Its fingerprint."""
         return second_reader_of(self.checkpoint.folder) if self.checkpoint else None

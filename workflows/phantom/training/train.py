@@ -221,7 +221,7 @@ def _faint(work: Path, workers: int, recipe: Recipe) -> list[PoolSlide]:
 
 def _held_out(work: Path, workers: int, recipe: Recipe) -> list[PoolSlide]:
     """Slides of other seeds, on which the tower and the writer are examined."""
-    benign, per_lesion, _faint = recipe.writer[0].slides
+    benign, per_lesion, _ = recipe.writer[0].slides
     return _pool(work, "calibration", (max(1, benign // 5), max(2, per_lesion // 10), 0), recipe.organs, workers)
 
 
